@@ -1,6 +1,7 @@
 //! What callers ask of a grant or of a key, and what they do with a detached grant.
 
 use super::core::Core;
+use super::release::no_longer_held;
 use crate::error::LockError;
 use crate::hold::{Grant, Standing};
 use crate::key::ObjectKey;
@@ -67,32 +68,23 @@ impl Core {
         if self.is_forked() {
             return Err(LockError::Forked);
         }
-        self.standing(grant).or_else(|error| self.lost_before(grant).map(|_| ()).ok_or(error))?;
+        if !self.records.could_be(grant.index()) {
+            return Err(no_longer_held(grant, Standing::Unknown));
+        }
         let record = self.records.get(grant.index());
-        // First added, then marked: a thread that revokes the hold after the mark finds the listener.
-        self.losses.add(grant, listener, |grant| self.is_void(grant));
-        if record.mark_watched(grant) {
-            return Ok(());
+        let added = self.losses.add(grant, listener, || record.mark_watched(grant), |grant| self.is_void(grant));
+        match (added, record.lost(grant)) {
+            (Ok(()), _) => Ok(()),
+            (Err(late), Some(why)) => {
+                late.notify(why);
+                Ok(())
+            }
+            (Err(_), None) => Err(no_longer_held(grant, Standing::Unknown)),
         }
-        match self.lost_before(grant) {
-            Some(why) => self.losses.notify(grant, why),
-            None => self.losses.forget(grant),
-        }
-        Ok(())
     }
 
     /// Whether a grant is held no more, and was not lost.
     pub(super) fn is_void(&self, grant: Grant) -> bool {
         !self.records.could_be(grant.index()) || self.records.get(grant.index()).standing(grant) == Standing::Unknown
-    }
-
-    fn lost_before(&self, grant: Grant) -> Option<crate::hold::Lost> {
-        if !self.records.could_be(grant.index()) {
-            return None;
-        }
-        match self.records.get(grant.index()).standing(grant) {
-            Standing::Lost(why) => Some(why),
-            _ => None,
-        }
     }
 }

@@ -25,6 +25,11 @@ impl Listener {
         Self { hears: Some(hears), ..Self::new(call) }
     }
 
+    /// Calls it. A panic does not reach the caller.
+    pub(super) fn notify(self, why: Lost) {
+        self.call.call(|listener| listener(why));
+    }
+
     fn is_of_use(&self) -> bool {
         self.hears.as_ref().is_none_or(|hears| hears.strong_count() > 0)
     }
@@ -44,9 +49,21 @@ impl std::fmt::Debug for RevocationListeners {
 }
 
 impl RevocationListeners {
-    /// Adds one. `is_void` returns whether a grant was released.
-    pub(crate) fn add(&self, grant: Grant, listener: Listener, is_void: impl Fn(Grant) -> bool) {
+    /// Adds one if `marks` says that the hold is marked as watched; otherwise returns it.
+    ///
+    /// `is_void` returns whether a grant was released.
+    pub(crate) fn add(
+        &self,
+        grant: Grant,
+        listener: Listener,
+        marks: impl FnOnce() -> bool,
+        is_void: impl Fn(Grant) -> bool,
+    ) -> Result<(), Listener> {
         let mut all = self.listeners.lock();
+        // Under the mutex: a thread that finds the mark comes here, and finds the listener.
+        if !marks() {
+            return Err(listener);
+        }
         let mut forgotten = Vec::new();
         if all.len() == all.capacity() {
             // A grant that was released while its listener was added left the listener behind.
@@ -63,6 +80,7 @@ impl RevocationListeners {
         drop(all);
         // As in `forget`.
         drop(forgotten);
+        Ok(())
     }
 
     /// Removes the listeners of a grant that was released, or never held.
@@ -82,9 +100,7 @@ impl RevocationListeners {
     /// Calls the listeners of a grant. A panic does not reach the revoking thread.
     pub(crate) fn notify(&self, grant: Grant, why: Lost) {
         let listeners = self.listeners.lock().remove(&grant);
-        for listener in listeners.into_iter().flatten() {
-            listener.call.call(|listener| listener(why));
-        }
+        listeners.into_iter().flatten().for_each(|listener| listener.notify(why));
     }
 }
 
@@ -135,7 +151,8 @@ mod tests {
             locks.release(grant).unwrap();
             let kept = Arc::clone(&captured);
             let core = locks.core();
-            core.losses.add(grant, Listener::new(move |_| drop(kept)), |grant| core.is_void(grant));
+            let listener = Listener::new(move |_| drop(kept));
+            assert!(core.losses.add(grant, listener, || true, |grant| core.is_void(grant)).is_ok());
         }
         assert!(Arc::strong_count(&captured) <= 20, "{}", Arc::strong_count(&captured));
         locks.force_release(&Filter::all());

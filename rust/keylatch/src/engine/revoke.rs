@@ -20,7 +20,7 @@ use crate::memory::NONE;
 use crate::mode::Mode;
 use crate::sync::atomic::Ordering;
 use crate::table::{Entry, LockedShard};
-use crate::wait::{Phase, Wakeup};
+use crate::wait::{Phase, Waiter, Wakeup};
 
 impl Core {
     /// Revokes the holds of these grants, and notifies their listeners.
@@ -77,21 +77,22 @@ impl Core {
         let record = self.records.get(grant.index());
         // Read now: a caller that had adopted it before may have changed its mode.
         let Some(held) = record.held() else { return false };
-        self.pass_death_on(&shard, (held.entry, self.table.entry(held.entry)), grant);
+        let entry = self.table.entry(held.entry);
+        self.pass_death_on(&shard, (held.entry, entry), grant);
         self.empty_slot(record);
-        record.end();
-        if why.is_by_time() {
-            // Before another request can have the lock: a caller that sees the new holder must find the tombstone.
-            record.leave_tombstone(grant, why);
-        }
+        // Before another request can have the lock: a caller that sees the new holder must find this one lost. From here on
+        // no listener is added either.
+        let was_watched = record.lose(why, entry.fence());
         self.leave_revoked(local, shard, (held.entry, grant), held.mode, why);
         if why.is_by_time() {
+            // After the word: from here on another caller may give the record back.
+            record.leave_tombstone(grant, why);
             let oldest = self.tombstones.remember(grant);
             oldest.into_iter().for_each(|oldest| self.reclaim_tombstone(oldest));
         } else {
             self.free_record(local, grant);
         }
-        held.watched
+        was_watched
     }
 
     /// Revokes a guard's hold. Returns whether it has listeners.
@@ -145,10 +146,12 @@ impl Core {
     ///
     /// Caller holds: shard mutex.
     fn end_upgrade_of(&self, shard: &mut LockedShard<'_>, entry: &Entry, record: u32) -> Option<(u32, Wakeup)> {
-        let upgrades = self.queue(entry).iter().take_while(|(_, waiter)| waiter.asking().goes_first());
-        let is_its =
-            |waiter: &crate::wait::Waiter| waiter.asking().upgrade && waiter.record.load(Ordering::Relaxed) == record;
-        let (index, waiter) = upgrades.into_iter().find(|(_, waiter)| is_its(waiter))?;
+        if !self.records.get(record).is_upgrading() {
+            return None;
+        }
+        let is_its = |waiter: &Waiter| waiter.asking().upgrade && waiter.record.load(Ordering::Relaxed) == record;
+        // In the whole line: a reader that was in a circle may have passed it.
+        let (index, waiter) = self.queue(entry).iter().find(|(_, waiter)| is_its(waiter))?;
         Some((index, self.end_wait(shard, entry, waiter, Phase::Cancelled)))
     }
 
@@ -205,10 +208,45 @@ impl Core {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use crate::config::{Fairness, LockConfig};
+    use crate::engine::acquire::{Answer, Wait};
+    use crate::engine::waiting::Ended;
+    use crate::error::LockError;
     use crate::hold::OwnerRef;
     use crate::manager::FastObjectLockManager;
     use crate::request::{Limit, LockRequest};
     use crate::wait::Delivery;
+
+    /// As when a circle has a reader pass an upgrade that waits for the tier's answer.
+    #[test]
+    fn upgrade_behind_a_reader_ends_with_its_hold() {
+        let config = LockConfig { fairness: Fairness::Fifo, deadlock_delay: None, ..LockConfig::default() };
+        let locks = FastObjectLockManager::with_config(config).unwrap();
+        let core = locks.core();
+        let read = LockRequest::read(("b", "o"));
+        let in_the_way = locks.lock(read).blocking().unwrap();
+        let hold = core.try_now(read, false).unwrap();
+        let upgrade = core.begin_upgrade(hold, Delivery::Thread).unwrap().expect("in line").0;
+        let wanted = core.wanted(core.local(), &read);
+        let Ok(Answer::Queued(reader)) = core.acquire_slow(core.local(), &wanted, Wait::InLine(Delivery::Thread))
+        else {
+            panic!("it passes an upgrade")
+        };
+        let shard = core.lock_shard(wanted.hash);
+        let (_, entry) = shard.find(wanted.hash, &wanted.key).expect("held");
+        core.queue(entry).leave(core.waiters.get(reader.index()));
+        core.queue(entry).put_behind(reader.index(), None);
+        drop(shard);
+        assert_eq!(core.revoke(core.local(), &[hold], Lost::Forced), [hold]);
+        assert_eq!(core.waiters.get(upgrade.index()).phase(), Phase::Cancelled, "it has nothing to wait for");
+        let ended = core.finish(core.local(), upgrade.index());
+        assert!(matches!(core.upgrade_ended(hold, ended, Limit::Never), Err(LockError::NotHeld { .. })));
+        core.release_guard(hold);
+        let Ended::Granted(Some(shared)) = core.finish(core.local(), reader.index()) else { panic!("it is shared") };
+        core.release_guard(shared);
+        drop(in_the_way);
+        assert!(locks.lock(LockRequest::write(("b", "o"))).try_now().is_ok(), "it is free");
+    }
 
     #[test]
     fn upgrade_ends_with_its_hold_and_no_other() {

@@ -26,7 +26,7 @@
 //! | WATCHED | a subscriber waits for its loss |
 //! | COUNTED | one of several that a session has of one lock; the entry counts them |
 //! | TIMED | its end is to be compared with a clock |
-//! | UPGRADES | a future waits to upgrade it; if the future is leaked, the guard ends the wait |
+//! | UPGRADES | a request waits to upgrade it; if that is a future which is leaked, the guard ends the wait |
 //! | SLOTTED | a reader that entered by a slot, see `table::slots`; it may have been collected since |
 //!
 //! A record with none of DETACHED, LOST, WATCHED, COUNTED, TIMED, UPGRADES and SLOTTED is *plain*, and its guard releases it on the
@@ -142,7 +142,6 @@ pub(crate) struct Held {
     generation: u64,
     pub(crate) leased: bool,
     pub(crate) counted: bool,
-    pub(crate) watched: bool,
 }
 
 impl Held {
@@ -453,7 +452,7 @@ impl Record {
         (self.state.load(Ordering::Relaxed) ^ grant.generation()) & !INDEX == 0
     }
 
-    /// As `mark_leased`, for a guard's hold that a future is about to wait to upgrade.
+    /// As `mark_leased`, for a guard's hold whose upgrade is about to wait.
     pub(crate) fn mark_upgrading(&self, grant: Grant) -> bool {
         self.mark(grant, UPGRADES)
     }
@@ -463,12 +462,12 @@ impl Record {
         self.state.load(Ordering::Relaxed) & COUNTED != 0
     }
 
-    /// Returns whether a future waits to upgrade it, for its guard.
+    /// Returns whether a request waits to upgrade it, for its guard and the shard's owner.
     pub(crate) fn is_upgrading(&self) -> bool {
         self.state.load(Ordering::Relaxed) & UPGRADES != 0
     }
 
-    /// Notes that no future waits to upgrade it any more.
+    /// Notes that no request waits to upgrade it any more.
     pub(crate) fn upgrades_no_more(&self) {
         self.state.fetch_and(!UPGRADES, Ordering::Relaxed);
     }
@@ -642,7 +641,6 @@ impl Record {
             generation: state & !INDEX,
             leased: state & LEASED != 0,
             counted: state & COUNTED != 0,
-            watched: state & WATCHED != 0,
         };
         // The same generation afterwards: all of it was of one hold. The fence keeps the reads above from sinking below.
         fence(Ordering::Acquire);

@@ -317,6 +317,35 @@ fn listener_added_during_revocation() {
     }
 }
 
+/// Would catch: a listener that is accepted and never called, or called twice.
+///
+/// The hold is detached, and is forced or has run out.
+#[test]
+fn listener_added_while_a_grant_is_revoked() {
+    for why in [Lost::Forced, Lost::Expired] {
+        check(move || {
+            let model = Model::new(NEVER);
+            let grant = model.core().try_now(request(0, EXCLUSIVE), true).unwrap();
+            model.core().start_lease(grant, Some(A_MOMENT));
+            let calls = Arc::new(AtomicUsize::new(0));
+            let counted = Arc::clone(&calls);
+            let holder = model.spawn(move |model| {
+                let listener = Listener::new(move |told| {
+                    assert_eq!(told, why);
+                    counted.fetch_add(1, Ordering::Relaxed);
+                });
+                model.core().on_lost(grant, listener)
+            });
+            assert_eq!(model.core().revoke(model.core().local(), &[grant], why), [grant]);
+            let added = holder.join().unwrap();
+            assert_eq!(calls.load(Ordering::Relaxed), usize::from(added.is_ok()), "{added:?}");
+            assert!(added.is_ok() || why == Lost::Forced, "it is shown until it is given back");
+            assert!(model.core().adopt(grant).is_err());
+            model.assert_nothing_left();
+        });
+    }
+}
+
 /// Would catch: an upgrade of a revoked hold that waits on, or a shared writer.
 #[test]
 fn two_upgrades_while_one_is_revoked() {

@@ -109,7 +109,9 @@ mod tests {
     use std::task::{Context, Waker};
     use std::time::Duration;
 
-    /// Leaves all asks without an answer, but those that do not wait if it `refuses` them.
+    /// Leaves asks without an answer.
+    ///
+    /// It may refuse those that do not wait.
     #[derive(Debug, Default)]
     struct Silent {
         refuses: bool,

@@ -263,9 +263,9 @@ impl Core {
         self.check_upgrade(grant).map(|()| None)
     }
 
-    /// Upgrades the guard's hold if no other shares the lock, but for the same session where holds are counted.
+    /// Upgrades the guard's hold if no other shares the lock.
     ///
-    /// Caller holds: shard mutex. So the hold is not revoked before it has its number.
+    /// Where holds are counted, those of the same session do not keep it from that. Caller holds: shard mutex. So the hold is not revoked before it has its number.
     fn upgrade_now(&self, shard: &LockedShard<'_>, grant: Grant, (index, entry): (u32, &Entry)) -> bool {
         if !self.lets_upgrade(shard, index) {
             return false;

@@ -49,7 +49,7 @@ impl std::fmt::Debug for RevocationListeners {
 }
 
 impl RevocationListeners {
-    /// Adds one if `marks` says that the hold is marked as watched; otherwise returns it.
+    /// Adds one if `marks` marks the hold as watched; otherwise returns it.
     ///
     /// `is_void` returns whether a grant was released.
     pub(crate) fn add(

@@ -118,9 +118,9 @@ impl Core {
         self.config.reentrancy == Reentrancy::Count && is_session(owner)
     }
 
-    /// Returns whether a guard's hold is all that keeps the lock shared, or its session's holds are.
+    /// Returns whether no other shares the lock with a guard of this owner.
     ///
-    /// The caller owns the shard.
+    /// Where holds are counted, those of the same session are none of another. The caller owns the shard.
     pub(super) fn shares_alone(&self, owner: u32, (index, entry): (u32, &Entry)) -> bool {
         let readers = entry.word().readers();
         readers == 1 || (self.counts_holds_of(owner) && readers as usize == self.reads_of(owner, index).len())

@@ -462,7 +462,9 @@ impl Record {
         self.state.load(Ordering::Relaxed) & COUNTED != 0
     }
 
-    /// Returns whether a request waits to upgrade it, for its guard and the shard's owner.
+    /// Returns whether a request waits to upgrade it.
+    ///
+    /// For its guard and the shard's owner.
     pub(crate) fn is_upgrading(&self) -> bool {
         self.state.load(Ordering::Relaxed) & UPGRADES != 0
     }

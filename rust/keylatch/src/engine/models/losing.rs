@@ -330,8 +330,8 @@ fn listener_added_while_a_grant_is_revoked() {
             let calls = Arc::new(AtomicUsize::new(0));
             let counted = Arc::clone(&calls);
             let holder = model.spawn(move |model| {
-                let listener = Listener::new(move |told| {
-                    assert_eq!(told, why);
+                let listener = Listener::new(move |reason| {
+                    assert_eq!(reason, why);
                     counted.fetch_add(1, Ordering::Relaxed);
                 });
                 model.core().on_lost(grant, listener)

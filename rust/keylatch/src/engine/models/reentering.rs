@@ -217,9 +217,9 @@ fn late_release_finds_its_session_risen() {
     });
 }
 
-/// Would catch a session that waits for its own read, or a lock that is free beside it.
+/// Would catch a session that waits for its own read.
 ///
-/// It upgrades one of two reads, and the other ends meanwhile.
+/// Or a lock that is free beside it. It upgrades one of two reads, and the other ends meanwhile.
 #[test]
 fn second_read_ends_while_the_first_upgrades() {
     check(|| {
@@ -236,7 +236,7 @@ fn second_read_ends_while_the_first_upgrades() {
     });
 }
 
-/// Would catch an upgrade beside another reader, or one that waits for its own read.
+/// Would catch an upgrade beside another reader, or one that waits for ever.
 #[test]
 fn other_reader_leaves_while_one_of_two_upgrades() {
     check(|| {

@@ -188,7 +188,13 @@ impl Attempt {
         given_up: impl Future<Output = ()>,
     ) -> Option<Result<Hold, NotReplaced>> {
         let error = match self.create_alone(wish, Some(replaced)).await? {
-            Ok(revision) => return Some(self.hold(revision)?.map_err(|error| NotReplaced { error, old: Old::Lost })),
+            Ok(revision) => {
+                // A late copy of the exchange would not find an entry of that age.
+                if let (false, Some(slot)) = (self.is_repeated, replaced.slot) {
+                    self.entries.session.slots.put_back(slot);
+                }
+                return Some(self.hold(revision)?.map_err(|error| NotReplaced { error, old: Old::Lost }));
+            }
             // Nothing was created or will be.
             Err(error) if self.is_over => return Some(Err(NotReplaced::kept(error))),
             Err(error) => error,
@@ -220,7 +226,9 @@ impl Attempt {
                 Ok(Created::At(place)) => return Some(Ok(place.revision)),
                 Ok(Created::Before(revision)) => return Some(Ok(revision)),
                 Ok(Created::Busy) => {
-                    self.is_over = self.creation == Creation::Done;
+                    if self.creation == Creation::Done {
+                        self.nothing_created();
+                    }
                     return Some(Err(EtcdError::WouldBlock { key: wish.key() }));
                 }
                 Ok(other) => {
@@ -240,9 +248,9 @@ impl Attempt {
         let mut refusals = Refusals::default();
         tokio::pin!(given_up);
         loop {
-            let refused = match self.space.client.txn(self.entries.settlement(replaced)).await {
+            let refused = match self.space.client.txn(self.entries.settlement(replaced, self.creation)).await {
                 Ok(answer) => {
-                    let Some(settled) = Entries::settled(&answer.body) else { return self.lease_over() };
+                    let Some(settled) = Entries::settled(&answer.body, replaced) else { return self.lease_over() };
                     self.creation = Creation::Done;
                     return Some(Some(settled));
                 }
@@ -291,12 +299,26 @@ impl Attempt {
             }
             Err(CallError::NoLease) => self.lease_over(),
             Err(CallError::Refused(error)) => {
-                // Nothing was created, so there is nothing to remove.
-                self.is_over = !self.is_repeated;
+                if !self.is_repeated {
+                    self.nothing_created();
+                }
                 Some(Err(error))
+            }
+            Err(CallError::Full) => {
+                // The entries may be there. No copy comes late, so a deletion is all that they need.
+                if !self.is_repeated {
+                    self.creation = Creation::Done;
+                }
+                Some(Err(EtcdError::NoSpace))
             }
             Err(CallError::Failed(error)) => Some(Err(error)),
         }
+    }
+
+    /// There is nothing to remove, and nothing will come.
+    fn nothing_created(&mut self) {
+        self.is_over = true;
+        self.entries.put_slot_back();
     }
 
     /// Prepares for another creation after one that did not happen.
@@ -331,6 +353,7 @@ impl Attempt {
         match self.space.client.txn(request).await {
             Ok(answer) => Some(Ok(answer)),
             Err(CallError::NoLease) => self.lease_over(),
+            Err(CallError::Full) => Some(Err(EtcdError::NoSpace)),
             Err(CallError::Refused(error) | CallError::Failed(error)) => Some(Err(error)),
         }
     }

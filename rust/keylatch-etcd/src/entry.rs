@@ -73,12 +73,16 @@ impl Entry {
     }
 }
 
-/// The entries of one acquisition. Their names were used by no other before.
+/// The entries of one acquisition.
+///
+/// No request about another that had their names is under way.
 #[derive(Debug, Clone)]
 pub(crate) struct Entries {
     entries: Vec<Entry>,
-    /// The number of the acquisition, which the names have, too.
+    /// The number of the acquisition, which is used once.
     number: u64,
+    /// What the names have; nothing if they are not to be used again.
+    slot: Option<u64>,
     /// Where the greatest number stands that may not create anything any more.
     floor: Vec<u8>,
     pub(crate) session: Arc<Session>,
@@ -100,6 +104,8 @@ pub(crate) struct Place {
 pub(crate) struct Replaced {
     pub(crate) name: Vec<u8>,
     pub(crate) revision: i64,
+    /// The slot that is free once the entry is gone.
+    pub(crate) slot: Option<u64>,
 }
 
 /// What became of a creation.
@@ -129,11 +135,11 @@ pub(crate) enum Settled {
 
 impl Entries {
     pub(crate) fn new(space: &Space, session: Arc<Session>, wish: &Wish) -> Self {
-        let number = space.next_number();
+        let (number, slot) = (space.next_number(), session.slots.take());
         let entry = |(key, mode): &(ObjectKey, Mode)| {
             let queue = space.layout.queue(key.as_ref());
             Entry {
-                name: Layout::entry(&queue, *mode, session.lease, number),
+                name: Layout::entry(&queue, *mode, session.lease, slot),
                 conflicting: Layout::conflicting(&queue, *mode),
                 ahead: Some(Layout::ahead(&queue, *mode)),
                 value: layout::entry_value(&wish.owner, key.as_ref()),
@@ -141,7 +147,7 @@ impl Entries {
             }
         };
         let entries = wish.keys.iter().map(entry).collect();
-        Self { entries, number, floor: space.layout.floor(session.lease), session }
+        Self { entries, number, slot: Some(slot), floor: space.layout.floor(session.lease), session }
     }
 
     /// Holds while this acquisition may create its entries.
@@ -225,12 +231,15 @@ impl Entries {
         }
     }
 
-    /// Raises the floor, and reads which entry there is.
+    /// Reads which entry there is: the own one, or the one that it was to replace.
     ///
-    /// That is the own one, or the one that it was to replace.
-    pub(crate) fn settlement(&self, replaced: &Replaced) -> TxnRequest {
+    /// Where a copy of the creation may still be under way, the floor is raised.
+    pub(crate) fn settlement(&self, replaced: &Replaced, creation: Creation) -> TxnRequest {
         let read = |name: &[u8]| RequestOp::range(RangeRequest::key(name));
         let reads = [&self.entries[0].name, &replaced.name, &self.floor].map(|name| read(name));
+        if creation == Creation::Done {
+            return TxnRequest { success: reads.into(), ..TxnRequest::default() };
+        }
         let success = reads.iter().cloned().chain([self.raised_floor()]).collect();
         TxnRequest { compare: vec![self.is_above_floor()], success, failure: reads.into() }
     }
@@ -238,15 +247,34 @@ impl Entries {
     /// Reads the answer to [`settlement`](Self::settlement).
     ///
     /// Nothing if the floor is gone, and the lease with it.
-    pub(crate) fn settled(answer: &TxnResponse) -> Option<Settled> {
+    pub(crate) fn settled(answer: &TxnResponse, replaced: &Replaced) -> Option<Settled> {
         let found = |at: usize| answer.responses.get(at).and_then(|found| found.kvs().first());
         let [own, old, floor] = [0, 1, 2].map(found);
         floor?;
         Some(match (own, old) {
             (Some(own), _) => Settled::New(own.create_revision),
-            (None, Some(_)) => Settled::Old,
-            (None, None) => Settled::Neither,
+            (None, Some(old)) if old.create_revision == replaced.revision => Settled::Old,
+            (None, _) => Settled::Neither,
         })
+    }
+
+    /// Gives the slot back.
+    ///
+    /// The entries are gone, and no copy of their removal is under way.
+    pub(crate) fn put_slot_back(&self) {
+        if let Some(slot) = self.slot {
+            self.session.slots.put_back(slot);
+        }
+    }
+
+    /// The slot, for others to give back.
+    pub(crate) fn slot(&self) -> Option<u64> {
+        self.slot
+    }
+
+    /// The same entries, whose names are not used again.
+    pub(crate) fn without_slot(&self) -> Self {
+        Self { slot: None, ..self.clone() }
     }
 
     fn raised_floor(&self) -> RequestOp {

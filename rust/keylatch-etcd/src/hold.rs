@@ -1,6 +1,6 @@
 //! What is held, how its loss is noticed, and how it is given back.
 
-use crate::client::{CallError, Client, Signal};
+use crate::client::{Answer, CallError, Client, Signal};
 use crate::entry::{Creation, Entries, Removed, Replaced};
 use crate::error::EtcdError;
 use crate::space::Space;
@@ -72,7 +72,8 @@ impl Hold {
     /// The entry of a hold of one key, for another of the process to take its place.
     pub(crate) fn entry(&self) -> Replaced {
         let name = self.entries.names().next().unwrap_or_default().to_vec();
-        Replaced { name, revision: self.revision }
+        let slot = self.entries.slot().filter(|_| self.creation == Creation::Done);
+        Replaced { name, revision: self.revision, slot }
     }
 
     /// Returns when it is lost.
@@ -100,15 +101,24 @@ impl Hold {
         let answer = self.space.client.txn(self.entries.downgrade(self.revision)).await?;
         // A copy of the request finds no exclusive entries, and changes nothing.
         let downgraded = self.entries.downgraded(&answer.body);
+        self.is_released = downgraded.is_some();
         Ok(downgraded.map(|(entries, revision)| {
             Self::new(Arc::clone(&self.space), entries, self.creation, (self.fence, revision))
         }))
     }
 
+    /// Forgets a hold whose entry another has replaced.
+    pub(crate) fn replaced(mut self) {
+        // A late copy of its creation would put the entry again, for no one: a removal raises the floor.
+        self.is_released = self.creation == Creation::Done;
+        self.entries = self.entries.without_slot();
+    }
+
     /// Gives back what a downgrade without a known outcome has left.
     ///
     /// Without the exclusive entries, a late copy of the downgrade puts nothing.
-    pub(crate) async fn release_in_doubt(self) {
+    pub(crate) async fn release_in_doubt(mut self) {
+        self.entries = self.entries.without_slot();
         let (space, ahead) = (Arc::clone(&self.space), self.entries.ahead());
         if let Some(released) = self.release() {
             let _ = released.await;
@@ -193,10 +203,21 @@ async fn removal(client: &Client, entries: &Entries, creation: Creation) -> Remo
     // Whether a copy that may have found the entries has no answer.
     let mut is_repeated = false;
     loop {
-        let error = match sent(client, entries, creation, is_repeated).await {
-            Ok(removed) => return removed,
+        let error = match sent(client, entries, creation).await {
+            Ok(answer) => {
+                let is_repeated = is_repeated || answer.is_repeated;
+                if !is_repeated {
+                    entries.put_slot_back();
+                }
+                return entries.removed(answer.body, is_repeated);
+            }
             Err(CallError::NoLease) => return Removed::LeaseOver,
             Err(CallError::Refused(error)) => error,
+            // The floor may be raised, and the entries gone.
+            Err(CallError::Full) => {
+                is_repeated = true;
+                EtcdError::NoSpace
+            }
             Err(CallError::Failed(error)) => {
                 is_repeated = true;
                 error
@@ -204,7 +225,6 @@ async fn removal(client: &Client, entries: &Entries, creation: Creation) -> Remo
         };
         // A full database does not take the floor, but each deletion. The floor has to wait.
         if error == EtcdError::NoSpace && creation == Creation::UnderWay {
-            is_repeated = true;
             let _ = client.txn(entries.removal(Creation::Done)).await;
         }
         if refusals.note(&error).is_break() {
@@ -216,18 +236,17 @@ async fn removal(client: &Client, entries: &Entries, creation: Creation) -> Remo
     }
 }
 
-/// Sends a removal.
-async fn sent(client: &Client, entries: &Entries, creation: Creation, is_repeated: bool) -> Result<Removed, CallError> {
+/// Sends a removal; how many entries it found.
+async fn sent(client: &Client, entries: &Entries, creation: Creation) -> Result<Answer<i64>, CallError> {
     let mut names = entries.names();
     match (names.next(), names.next(), creation) {
         (Some(only), None, Creation::Done) => {
             let answer = client.delete(only.to_vec()).await?;
-            Ok(entries.removed(answer.body.deleted, is_repeated || answer.is_repeated))
+            Ok(answer.map(|found| found.deleted))
         }
         _ => {
             let answer = client.txn(entries.removal(creation)).await?;
-            let deleted = answer.body.leaves().filter_map(ResponseOp::deleted).sum();
-            Ok(entries.removed(deleted, is_repeated || answer.is_repeated))
+            Ok(answer.map(|found| found.leaves().filter_map(ResponseOp::deleted).sum()))
         }
     }
 }
@@ -249,6 +268,8 @@ async fn gone(space: &Space, name: Vec<u8>, revision: i64) {
         let mut watch = space.watches.deletion(name.clone());
         loop {
             let is_over = match watch.next().await {
+                // A member that is behind tells of those that had the name before.
+                Signal::Deleted(_, at) if at < revision => continue,
                 Signal::Deleted(..) => return,
                 Signal::Put(..) => continue,
                 Signal::Begun(begun) if begun <= read_at => continue,

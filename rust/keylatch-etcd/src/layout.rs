@@ -3,9 +3,9 @@
 //! ```text
 //! keylatch/1/<namespace>/epoch                      raised by the operator after a restore
 //! keylatch/1/<namespace>/m/<lease>                  a process; attached to its lease, like all below
-//! keylatch/1/<namespace>/q/<hash>/r<lease><number>  a shared entry
-//! keylatch/1/<namespace>/q/<hash>/w<lease><number>  an exclusive entry
-//! keylatch/1/<namespace>/q/<hash>/0r<lease><number> a shared entry that was exclusive; ahead of all that wait
+//! keylatch/1/<namespace>/q/<hash>/r<lease><slot>    a shared entry
+//! keylatch/1/<namespace>/q/<hash>/w<lease><slot>    an exclusive entry
+//! keylatch/1/<namespace>/q/<hash>/0r<lease><slot>   a shared entry that was exclusive; ahead of all that wait
 //! keylatch/1/<namespace>/q/<hash>/wp<lease><number> an upgrade that waits, beside the shared entry of the process
 //! keylatch/1/<namespace>/q/<hash>/wu<lease><number> an upgrade that is done, beside both
 //! keylatch/1/<namespace>/x/<lease>                  acquisitions of the lease up to this number create nothing any more
@@ -82,9 +82,9 @@ impl Layout {
     }
 
     /// The key of an entry.
-    pub(crate) fn entry(queue: &str, mode: Mode, lease: i64, number: u64) -> Vec<u8> {
+    pub(crate) fn entry(queue: &str, mode: Mode, lease: i64, slot: u64) -> Vec<u8> {
         let letter = if mode == Mode::Exclusive { 'w' } else { 'r' };
-        format!("{queue}{letter}{lease:016x}{number:016x}").into_bytes()
+        format!("{queue}{letter}{lease:016x}{slot:016x}").into_bytes()
     }
 
     /// The keys of the entries that an entry of this mode has to wait for.
@@ -119,7 +119,7 @@ impl Layout {
         [queue, letters].concat()
     }
 
-    /// Bytes of the name of an entry in its queue: a letter, lease and number.
+    /// Bytes of the name of an entry in its queue: a letter, lease and slot.
     pub(crate) const ENTRY_NAME: usize = 33;
 
     /// Reads the key of an entry.

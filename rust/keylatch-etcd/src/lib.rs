@@ -57,6 +57,7 @@ mod plain;
 mod removals;
 mod request;
 mod session;
+mod slots;
 mod space;
 pub mod tier;
 mod wire;

@@ -140,7 +140,7 @@ pub(crate) async fn revoke(space: &Space, key: KeyRef<'_>, whose: Whose) -> Resu
         if waits || whose == Whose::Others && own == Some(kv.lease) {
             continue;
         }
-        // The key is used once, so this cannot hit a younger entry; the comparison counts what was deleted.
+        // The name may have been used again meanwhile.
         let request = TxnRequest {
             compare: vec![Compare::created_at(kv.key.clone(), kv.create_revision)],
             success: with_marks(&space.layout, kv, &found.kvs)

@@ -5,6 +5,7 @@ use crate::clock::{boottime, nanos};
 use crate::config::EtcdConfig;
 use crate::error::EtcdError;
 use crate::layout::{self, Layout};
+use crate::slots::Slots;
 use crate::wire::{Compare, RangeRequest, RequestOp, TxnRequest};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -16,6 +17,7 @@ use tokio::sync::watch;
 pub(crate) struct Session {
     pub(crate) lease: i64,
     pub(crate) number: u64,
+    pub(crate) slots: Slots,
     /// Boot time in nanoseconds from which on the lease may be over.
     ///
     /// Only the renewing task writes it.
@@ -29,6 +31,7 @@ impl Session {
         Self {
             lease,
             number,
+            slots: Slots::default(),
             deadline: AtomicU64::new(deadline),
             ended: AtomicBool::new(false),
             end: watch::Sender::new(false),

@@ -122,9 +122,15 @@ impl Attempt {
         self.second = Some(self.entries.done_mark());
         // Until it is answered, it may be carried out after the removal.
         let before = std::mem::replace(&mut self.creation, Creation::UnderWay);
-        let answer = match self.ask(self.entries.mark_done(&self.space, &self.epoch, revision, shared)).await? {
+        let request = self.entries.mark_done(&self.space, &self.epoch, revision, shared);
+        let answer = match self.space.client.txn(request).await {
             Ok(answer) => answer,
-            Err(error) => return Some(Err(NotUpgraded::Error(error))),
+            Err(CallError::NoLease) => return self.lease_over(),
+            Err(refused @ (CallError::Refused(_) | CallError::Full)) => {
+                self.creation = before;
+                return Some(Err(NotUpgraded::Error(refused.into())));
+            }
+            Err(CallError::Failed(error)) => return Some(Err(NotUpgraded::Error(error))),
         };
         if !answer.is_repeated {
             self.creation = before;
@@ -149,6 +155,13 @@ impl Attempt {
                 Err(CallError::Refused(error)) => {
                     self.is_over = !self.is_repeated;
                     return Some(Err(NotUpgraded::Error(error)));
+                }
+                Err(CallError::Full) => {
+                    // The mark may be there.
+                    if !self.is_repeated {
+                        self.creation = Creation::Done;
+                    }
+                    return Some(Err(NotUpgraded::Error(EtcdError::NoSpace)));
                 }
                 Err(CallError::Failed(error)) => return Some(Err(NotUpgraded::Error(error))),
             };

@@ -47,6 +47,12 @@ pub(crate) struct Answer<R> {
     pub(crate) is_repeated: bool,
 }
 
+impl<R> Answer<R> {
+    pub(crate) fn map<T>(self, read: impl FnOnce(R) -> T) -> Answer<T> {
+        Answer { body: read(self.body), is_repeated: self.is_repeated }
+    }
+}
+
 /// A request that has no answer, for good.
 #[derive(Debug, Clone)]
 pub(crate) enum CallError {
@@ -54,6 +60,10 @@ pub(crate) enum CallError {
     NoLease,
     /// The server refused the only copy: nothing was or will be done.
     Refused(EtcdError),
+    /// The server answered the only copy that its database is full.
+    ///
+    /// It may have carried the request out, and has seen afterwards that it is.
+    Full,
     /// Another error.
     Failed(EtcdError),
 }
@@ -63,6 +73,7 @@ impl CallError {
     pub(crate) fn problem(self) -> Option<EtcdError> {
         match self {
             Self::NoLease => None,
+            Self::Full => Some(EtcdError::NoSpace),
             Self::Refused(error) | Self::Failed(error) => Some(error),
         }
     }
@@ -70,16 +81,14 @@ impl CallError {
 
 /// Whether a server that says so has not carried the request out.
 fn is_refusal(error: &EtcdError) -> bool {
-    matches!(
-        error,
-        EtcdError::NoSpace | EtcdError::NotPermitted { .. } | EtcdError::Login { .. } | EtcdError::RequestTooLarge
-    )
+    matches!(error, EtcdError::NotPermitted { .. } | EtcdError::Login { .. } | EtcdError::RequestTooLarge)
 }
 
 impl From<CallError> for EtcdError {
     fn from(error: CallError) -> Self {
         match error {
             CallError::NoLease => Self::Server { problem: "the lease does not exist".into() },
+            CallError::Full => Self::NoSpace,
             CallError::Refused(error) | CallError::Failed(error) => error,
         }
     }
@@ -242,6 +251,7 @@ impl Client {
                 }
                 Err(status) => {
                     return Err(match self.explain(&status) {
+                        CallError::Failed(EtcdError::NoSpace) if !is_repeated => CallError::Full,
                         CallError::Failed(error) if !is_repeated && is_refusal(&error) => CallError::Refused(error),
                         other => other,
                     });

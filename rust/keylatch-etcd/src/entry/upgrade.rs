@@ -53,7 +53,8 @@ impl Entries {
             }
         };
         let entries = wish.keys.iter().take(1).map(entry).collect();
-        Self { entries, number, floor: space.layout.floor(session.lease), session }
+        // A second mark goes without a removal that says so.
+        Self { entries, number, slot: None, floor: space.layout.floor(session.lease), session }
     }
 
     /// The second mark of the same upgrade.

@@ -45,4 +45,8 @@ pub(super) enum Fault {
     PendingSeen,
     /// A creation without an answer counts as failed, and nothing is removed.
     UnknownIsFailure,
+    /// What a full database refuses counts as not done.
+    FullIsNotDone,
+    /// A slot is used again though a copy of its removal may be under way.
+    SlotBeforeRemovalEnds,
 }

@@ -21,7 +21,7 @@ const S: (usize, bool) = (0, false);
 const Y: (usize, bool) = (1, true);
 
 fn setup(name: &str) -> Setup {
-    let none = Budget { losses: 0, retries: 0, deletions: 0, renewals: 0, refusals: 0 };
+    let none = Budget { losses: 0, retries: 0, deletions: 0, renewals: 0, refusals: 0, full: 0 };
     let of = |scripts: Vec<Vec<Op>>, ticks, budget| Setup { scripts, ticks, budget, fault: None, in_line: 0 };
     match name {
         "leases" => of(vec![vec![op(&[X])], vec![op(&[X])]], 2, Budget { renewals: 1, ..none }),
@@ -40,6 +40,16 @@ fn setup(name: &str) -> Setup {
         "cancellations" => {
             of(vec![vec![cancelled(op(&[X])), cancelled(op(&[X]))]], 0, Budget { losses: 1, retries: 2, ..none })
         }
+        "full database" => {
+            let upgrading = Op { upgrades: true, ..op(&[S]) };
+            let scripts = vec![vec![cancelled(op(&[X])), op(&[X])], vec![upgrading]];
+            of(scripts, 0, Budget { retries: 1, full: 2, ..none })
+        }
+        "full database and marks" => {
+            let upgrading = Op { upgrades: true, waits: true, ..op(&[S]) };
+            of(vec![vec![upgrading], vec![op(&[S])], vec![op(&[X])]], 0, Budget { full: 1, retries: 1, ..none })
+        }
+        "slots" => of(vec![vec![op(&[X]), op(&[X]), op(&[X])], vec![op(&[X])]], 0, Budget { retries: 2, ..none }),
         "readers" => of(vec![vec![op(&[S])], vec![op(&[S])], vec![op(&[X])]], 0, none),
         "deleted by hand" => {
             of(vec![vec![op(&[X])], vec![op(&[X])], vec![op(&[X])]], 0, Budget { deletions: 1, ..none })
@@ -76,12 +86,15 @@ fn setup(name: &str) -> Setup {
     }
 }
 
-const QUICK: [&str; 14] = [
+const QUICK: [&str; 17] = [
     "leases",
     "lost messages",
     "retries",
     "cancellation",
     "cancellations",
+    "full database",
+    "full database and marks",
+    "slots",
     "readers",
     "deleted by hand",
     "store",
@@ -94,7 +107,7 @@ const QUICK: [&str; 14] = [
 ];
 
 /// Each fault, the search that notices it, and the promise that it breaks there.
-const NOTICED: [(Fault, &str, &str); 20] = [
+const NOTICED: [(Fault, &str, &str); 22] = [
     (Fault::NoConfirm, "deleted by hand", ALONE),
     (Fault::OlderIgnored, "readers", ALONE),
     (Fault::StoreUnchecked, "store", FENCED),
@@ -115,6 +128,8 @@ const NOTICED: [(Fault, &str, &str); 20] = [
     (Fault::NoFloor, "cancellation", KNOWN),
     (Fault::FloorLowered, "cancellations", KNOWN),
     (Fault::UnknownIsFailure, "cancellation", KNOWN),
+    (Fault::FullIsNotDone, "full database", KNOWN),
+    (Fault::SlotBeforeRemovalEnds, "slots", ALONE),
 ];
 
 /// Minutes rather than seconds.

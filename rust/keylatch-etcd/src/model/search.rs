@@ -1,7 +1,7 @@
 //! Network, clock and promises around clients and server.
 
 use super::fault::Fault;
-use super::state::{Client, Mark, Message, Phase, Server, Session, Setup, State};
+use super::state::{Client, Id, Mark, Message, Phase, Removal, Server, Session, Setup, State};
 use stateright::{Checker, HasDiscoveries, Model, Property};
 
 pub(super) const ALONE: &str = "an exclusive holder is alone by the clocks";
@@ -15,13 +15,17 @@ pub(super) enum Action {
     Tick,
     Deliver(Message),
     Lose(Message),
+    /// The server says that it is full.
+    ///
+    /// It carries the request out or does not.
+    Fill(Message, bool),
     ExpireLease(u8),
     /// An operator deletes the entry of this revision on this key by hand.
     DeleteEntry(u8, usize),
     Begin(usize),
     /// Sends the unanswered request again.
     Retry(usize),
-    RetryRemoval(usize, u8, bool),
+    RetryRemoval(usize, Id),
     Cancel(usize),
     PredecessorGone(usize),
     Write(usize),
@@ -41,7 +45,7 @@ impl Setup {
 
     fn client_actions(&self, s: &State, client: usize, actions: &mut Vec<Action>) {
         let c = &s.clients[client];
-        let id = (client, c.seq);
+        let id = c.id;
         let Some(op) = self.op(s, client) else { return };
         let valid = c.is_valid(s.now);
         match c.phase {
@@ -53,7 +57,7 @@ impl Setup {
             Phase::Creating(_) => {
                 let under_way = Self::in_flight(
                     s,
-                    |m| matches!(m, Message::Create { id: of, .. } | Message::Created { id: of, .. } | Message::Refused { id: of } if *of == id),
+                    |m| matches!(m, Message::Create { id: of, .. } | Message::Created { id: of, .. } | Message::Refused { id: of } | Message::Full { id: of } if *of == id),
                 );
                 if c.session == Session::Live && (!under_way || s.budget.retries > 0) {
                     actions.push(Action::Retry(client));
@@ -97,7 +101,7 @@ impl Setup {
             Phase::Upgrading | Phase::Settling | Phase::Marking(_) | Phase::Unmarking(..) => {
                 let under_way = Self::in_flight(
                     s,
-                    |m| matches!(m, Message::Replace { id: of, .. } | Message::Replaced { id: of, .. } | Message::NotReplaced { id: of } | Message::PutMark { id: of, .. } | Message::MarkPut { id: of, .. } | Message::TakeMark { id: of, .. } | Message::MarkTaken { id: of } | Message::Settle { id: of, .. } | Message::Settled { id: of, .. } if *of == id),
+                    |m| matches!(m, Message::Replace { id: of, .. } | Message::Replaced { id: of, .. } | Message::NotReplaced { id: of } | Message::Full { id: of } | Message::PutMark { id: of, .. } | Message::MarkPut { id: of, .. } | Message::TakeMark { id: of, .. } | Message::MarkTaken { id: of } | Message::Settle { id: of, .. } | Message::Settled { id: of, .. } if *of == id),
                 );
                 if valid && (!under_way || s.budget.retries > 0) {
                     actions.push(Action::Retry(client));
@@ -131,11 +135,10 @@ impl Setup {
                 } else if s.budget.renewals > 0 {
                     actions.push(Action::Renew(client));
                 }
-                for &(seq, raise) in &c.pending {
-                    let id = (client, seq);
+                for &Removal { id, .. } in &c.pending {
                     let is_it = |m: &Message| matches!(m, Message::Remove { id: of, .. } | Message::Removed { id: of } if *of == id);
                     if s.budget.retries > 0 || !Self::in_flight(s, is_it) {
-                        actions.push(Action::RetryRemoval(client, seq, raise));
+                        actions.push(Action::RetryRemoval(client, id));
                     }
                 }
             }
@@ -159,9 +162,9 @@ impl Setup {
     }
 
     fn send_downgrade(&self, s: &mut State, client: usize) {
-        let id = (client, s.clients[client].seq);
+        let (id, rev) = (s.clients[client].id, s.clients[client].fence);
         let key = self.scripts[client][s.clients[client].op].keys[0].0;
-        s.send(Message::Downgrade { id, key });
+        s.send(Message::Downgrade { id, key, rev });
     }
 
     fn retry(&self, s: &mut State, client: usize) {
@@ -174,15 +177,15 @@ impl Setup {
             (Session::Live, Phase::Creating(part)) => {
                 s.clients[client].tainted = true;
                 s.budget.retries = s.budget.retries.saturating_sub(1);
-                self.send_creation(s, client, part);
+                self.send_creation(s, client, part, false);
             }
             (Session::Live, Phase::Marked(_)) => {
                 s.clients[client].phase = Phase::Marking(Mark::Pending);
                 self.send_exchange(s, client);
             }
             (Session::Live, Phase::Upgrading | Phase::Settling | Phase::Marking(_) | Phase::Unmarking(..)) => {
-                // A late copy of the removal of a mark creates nothing.
-                s.clients[client].tainted |= !matches!(s.clients[client].phase, Phase::Unmarking(..));
+                // A late copy of the removal of a mark creates nothing, nor does one of the question.
+                s.clients[client].tainted |= !matches!(s.clients[client].phase, Phase::Unmarking(..) | Phase::Settling);
                 s.budget.retries = s.budget.retries.saturating_sub(1);
                 self.send_exchange(s, client);
             }
@@ -201,7 +204,7 @@ impl Model for Setup {
 
     fn init_states(&self) -> Vec<State> {
         let mut server = Server::default();
-        let clients = self.scripts.iter().map(|_| Client::new(server.grant(0))).collect();
+        let clients = (0..self.scripts.len()).map(|client| Client::new(client, server.grant(0))).collect();
         let mut state = State { now: 0, server, clients, network: Vec::new(), budget: self.budget };
         for client in 0..self.in_line {
             self.begin(&mut state, client);
@@ -225,6 +228,9 @@ impl Model for Setup {
                 actions.push(Action::Deliver(message.clone()));
                 if s.budget.losses > 0 {
                     actions.push(Action::Lose(message.clone()));
+                }
+                if s.budget.full > 0 && message.puts().is_some() {
+                    actions.extend([false, true].map(|is_done| Action::Fill(message.clone(), is_done)));
                 }
             }
             last = Some(message);
@@ -256,22 +262,32 @@ impl Model for Setup {
                 s.budget.losses -= 1;
                 s.network.remove(s.network.iter().position(|m| *m == message)?);
             }
+            Action::Fill(message, is_done) => {
+                s.budget.full -= 1;
+                s.network.remove(s.network.iter().position(|m| *m == message)?);
+                if is_done {
+                    s.server.handle(self, s.now, &message);
+                }
+                s.send(Message::Full { id: message.puts()? });
+            }
             Action::ExpireLease(lease) => s.server.end_lease(lease),
             Action::DeleteEntry(rev, key) => {
                 s.budget.deletions -= 1;
                 let at = s.server.entries.iter().position(|e| e.rev == rev && e.key == key)?;
                 let entry = s.server.entries.remove(at);
-                let c = &mut s.clients[entry.id.0];
+                let c = &mut s.clients[entry.id.client];
                 // The loss of a hold by hand is one that no clock shows; fences are for it.
                 let sees = matches!(c.phase, Phase::Held | Phase::Downgrading | Phase::Creating(_) | Phase::Confirming);
-                c.deleted |= c.seq == entry.id.1 && sees;
+                c.deleted |= c.id == entry.id && sees;
             }
             Action::Begin(client) => self.begin(s, client),
             Action::Retry(client) => self.retry(s, client),
-            Action::RetryRemoval(client, seq, raise) => {
-                let id = (client, seq);
+            Action::RetryRemoval(client, id) => {
                 s.budget.retries = s.budget.retries.saturating_sub(1);
                 let lease = s.clients[client].lease;
+                let removal = s.clients[client].pending.iter_mut().find(|removal| removal.id == id)?;
+                removal.repeated = true;
+                let raise = removal.raise;
                 s.send(Message::Remove { id, lease, raise });
             }
             Action::Cancel(client) | Action::Release(client) => self.remove(s, client),
@@ -313,16 +329,16 @@ impl Model for Setup {
             Property::always(FENCED, |_, s: &State| !s.server.store_broken),
             Property::always(KNOWN, |_, s: &State| {
                 s.server.entries.iter().all(|entry| {
-                    let c = &s.clients[entry.id.0];
+                    let c = &s.clients[entry.id.client];
                     let current = c.session == Session::Live && c.lease == entry.lease;
-                    let is_its = c.seq == entry.id.1 || c.old.is_some_and(|(old, _)| old == entry.id.1);
+                    let is_its = c.id == entry.id || c.old.is_some_and(|(old, _)| old == entry.id);
                     let known = is_its && c.phase != Phase::Idle;
-                    !current || known || c.pending.iter().any(|p| p.0 == entry.id.1)
+                    !current || known || c.pending.iter().any(|removal| removal.id == entry.id)
                 })
             }),
             Property::always(RENEWED, |_, s: &State| {
                 let live = |client: usize| s.clients[client].session == Session::Live;
-                s.server.entries.iter().all(|e| !live(e.id.0) || e.lease == s.clients[e.id.0].lease)
+                s.server.entries.iter().all(|e| !live(e.id.client) || e.lease == s.clients[e.id.client].lease)
             }),
             Property::always(ENDS, |setup: &Setup, s: &State| {
                 let mut actions = Vec::new();

@@ -24,14 +24,14 @@ impl Server {
     /// The youngest older entry that conflicts, a key each.
     pub(super) fn predecessors(&self, setup: &Setup, id: Id, keys: &[(usize, bool)]) -> Vec<Predecessor> {
         let of = |&(key, exclusive): &(usize, bool)| {
-            let own = self.entries.iter().find(|e| e.id == id && e.key == key).map_or(u8::MAX, |e| e.rev);
+            let own = self.entries.iter().find(|e| e.id.is_named_as(id) && e.key == key).map_or(u8::MAX, |e| e.rev);
             let ahead = |e: &&Entry| {
                 let seen = match e.mark {
                     Some(Mark::Done) => !setup.has(Fault::MarkUnseen),
                     Some(Mark::Pending) => setup.has(Fault::PendingSeen),
                     None => false,
                 };
-                e.id != id && if exclusive { e.ahead } else { seen }
+                !e.id.is_named_as(id) && if exclusive { e.ahead } else { seen }
             };
             let older = |e: &&Entry| e.key == key && (e.rev < own && (exclusive || e.exclusive) || ahead(e));
             (key, self.entries.iter().filter(older).map(|e| e.rev).max())
@@ -42,20 +42,22 @@ impl Server {
     /// The answer to a request.
     pub(super) fn handle(&mut self, setup: &Setup, now: u8, message: &Message) -> Option<Message> {
         match message {
-            Message::Create { id, lease, keys } => Some(self.create(setup, *id, *lease, keys)),
+            Message::Create { id, lease, keys, first } => Some(self.create(setup, *id, *lease, keys, *first)),
             Message::Confirm { id, keys } => {
-                let own = |&(key, _): &(usize, bool)| self.entries.iter().find(|e| e.id == *id && e.key == key);
+                let own =
+                    |&(key, _): &(usize, bool)| self.entries.iter().find(|e| e.id.is_named_as(*id) && e.key == key);
                 let Some(entries) = keys.iter().map(own).collect::<Option<Vec<_>>>() else {
                     return Some(Message::Gone { id: *id });
                 };
                 let rev = entries.iter().map(|e| e.rev).max().unwrap_or(0);
-                Some(Message::Created { id: *id, rev, predecessors: self.predecessors(setup, *id, keys) })
+                let predecessors = self.predecessors(setup, *id, keys);
+                Some(Message::Created { id: *id, rev, predecessors, first: false })
             }
             Message::Remove { id, lease, raise } => {
                 let by_client = setup.has(Fault::ReleaseByClient);
-                self.entries.retain(|e| if by_client { e.id.0 != id.0 } else { e.id != *id });
+                self.entries.retain(|e| if by_client { e.id.client != id.client } else { !e.id.is_named_as(*id) });
                 if *raise && self.has_lease(*lease) {
-                    self.raise(*lease, id.1, setup.has(Fault::FloorLowered));
+                    self.raise(*lease, id.number, setup.has(Fault::FloorLowered));
                 }
                 Some(Message::Removed { id: *id })
             }
@@ -74,20 +76,21 @@ impl Server {
                 let lease = self.grant(now);
                 Some(Message::Granted { client: *client, lease, sent: *sent })
             }
-            Message::Downgrade { id, key } => {
-                if let Some(entry) = self.entries.iter_mut().find(|e| e.id == *id && e.key == *key && e.exclusive) {
+            Message::Downgrade { id, key, rev } => {
+                let is_it = |e: &&mut Entry| e.id.is_named_as(*id) && e.key == *key && e.exclusive && e.rev == *rev;
+                if let Some(entry) = self.entries.iter_mut().find(is_it) {
                     self.rev += 1;
                     *entry = Entry { rev: self.rev, exclusive: false, ahead: !setup.has(Fault::NotAhead), ..*entry };
                 }
                 Some(Message::Downgraded { id: *id })
             }
             Message::Replace { id, old, lease, key } => {
-                if let Some(entry) = self.entries.iter().find(|e| e.id == *id) {
+                if let Some(entry) = self.entries.iter().find(|e| e.id.is_named_as(*id)) {
                     return Some(Message::Replaced { id: *id, rev: entry.rev });
                 }
                 let mut there = self.entries.iter().filter(|e| e.key == *key).peekable();
                 let is_alone = there.peek().is_some() && there.all(|e| e.id == *old);
-                if !is_alone || !self.has_lease(*lease) || self.is_below_floor(*lease, id.1) {
+                if !is_alone || !self.has_lease(*lease) || self.is_below_floor(*lease, id.number) {
                     return Some(Message::NotReplaced { id: *id });
                 }
                 self.entries.retain(|e| e.id != *old);
@@ -108,7 +111,7 @@ impl Server {
                 let is_there = |is: &dyn Fn(&Entry) -> bool| self.entries.iter().any(is);
                 let other = is_there(&|e| e.key == *key && e.mark == Some(Mark::Pending) && e.id != *id);
                 let shared = is_there(&|e| e.id == *old);
-                if other || !shared || !self.has_lease(*lease) || self.is_below_floor(*lease, id.1) {
+                if other || !shared || !self.has_lease(*lease) || self.is_below_floor(*lease, id.number) {
                     return Some(Message::NotReplaced { id: *id });
                 }
                 let own = self.entries.iter().find(|e| e.id == *id && e.mark == Some(Mark::Pending)).map(|e| e.rev);
@@ -134,11 +137,11 @@ impl Server {
                 self.entries.retain(|e| !is_it(e));
                 Some(Message::MarkTaken { id: *id })
             }
-            Message::Settle { id, old, lease } => {
-                if self.has_lease(*lease) {
-                    self.raise(*lease, id.1, false);
+            Message::Settle { id, old, lease, raise } => {
+                if *raise && self.has_lease(*lease) {
+                    self.raise(*lease, id.number, false);
                 }
-                let found = |id: &Id| self.entries.iter().find(|e| e.id == *id);
+                let found = |id: &Id| self.entries.iter().find(|e| e.id.is_named_as(*id));
                 Some(match found(id) {
                     Some(entry) => Message::Replaced { id: *id, rev: entry.rev },
                     None => Message::Settled { id: *id, old: found(old).is_some() },
@@ -168,20 +171,24 @@ impl Server {
         }
     }
 
-    fn create(&mut self, setup: &Setup, id: Id, lease: u8, keys: &[(usize, bool)]) -> Message {
-        if !self.has_lease(lease) || self.is_below_floor(lease, id.1) {
+    fn create(&mut self, setup: &Setup, id: Id, lease: u8, keys: &[(usize, bool)], first: bool) -> Message {
+        if !self.has_lease(lease) || self.is_below_floor(lease, id.number) {
             return Message::Refused { id };
         }
-        let exists = |key: usize| self.entries.iter().find(|e| e.id == id && e.key == key);
-        if let Some(entry) = exists(keys[0].0) {
-            return Message::Created { id, rev: entry.rev, predecessors: self.predecessors(setup, id, keys) };
-        }
         let predecessors = self.predecessors(setup, id, keys);
+        let there = self.entries.iter().find(|e| e.id.is_named_as(id) && e.key == keys[0].0).map(|e| e.rev);
+        if let (Some(rev), false) = (there, first) {
+            return Message::Created { id, rev, predecessors, first };
+        }
         self.rev += 1;
+        if there.is_some() {
+            // They are written again, and stay as old as they are. The answer cannot know that.
+            return Message::Created { id, rev: self.rev, predecessors, first };
+        }
         for &(key, exclusive) in keys {
             debug_assert!(key < KEYS);
             self.entries.push(Entry { rev: self.rev, key, id, lease, exclusive, ahead: false, mark: None });
         }
-        Message::Created { id, rev: self.rev, predecessors }
+        Message::Created { id, rev: self.rev, predecessors, first }
     }
 }

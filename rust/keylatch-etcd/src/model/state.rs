@@ -18,8 +18,32 @@ pub(super) struct Op {
     pub(super) waits: bool,
 }
 
-/// An acquisition: client and number.
-pub(super) type Id = (usize, u8);
+/// An acquisition, and what its entries are called.
+///
+/// The floor compares the number, which is used once. Names have the slot, which may be used again.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
+pub(super) struct Id {
+    pub(super) client: usize,
+    pub(super) number: u8,
+    pub(super) slot: u8,
+}
+
+impl Id {
+    /// Whether the entries of both have one name.
+    pub(super) fn is_named_as(self, other: Self) -> bool {
+        (self.client, self.slot) == (other.client, other.slot)
+    }
+}
+
+/// A removal without an answer.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
+pub(super) struct Removal {
+    pub(super) id: Id,
+    /// It raises the floor: a copy of the creation may be under way.
+    pub(super) raise: bool,
+    /// It was sent more than once.
+    pub(super) repeated: bool,
+}
 
 /// An entry of a queue.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
@@ -65,10 +89,12 @@ pub(super) type Predecessor = (usize, Option<u8>);
 
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
 pub(super) enum Message {
+    /// The first copy puts the entries without a look at whether they are there.
     Create {
         id: Id,
         lease: u8,
         keys: Vec<(usize, bool)>,
+        first: bool,
     },
     Confirm {
         id: Id,
@@ -95,6 +121,7 @@ pub(super) enum Message {
     Downgrade {
         id: Id,
         key: usize,
+        rev: u8,
     },
     /// Puts an exclusive entry in the place of a shared one, if no other is there.
     Replace {
@@ -116,11 +143,14 @@ pub(super) enum Message {
         id: Id,
         rev: u8,
     },
-    /// Raises the floor, and asks which of both entries there is.
+    /// Asks which of both entries there is.
+    ///
+    /// It raises the floor if a copy of the exchange may be under way.
     Settle {
         id: Id,
         old: Id,
         lease: u8,
+        raise: bool,
     },
     Write {
         fence: u8,
@@ -129,6 +159,12 @@ pub(super) enum Message {
         id: Id,
         rev: u8,
         predecessors: Vec<Predecessor>,
+        /// It answers the first copy of a creation.
+        first: bool,
+    },
+    /// The database is full. The request may be done all the same.
+    Full {
+        id: Id,
     },
     Refused {
         id: Id,
@@ -222,13 +258,17 @@ pub(super) enum Session {
 pub(super) struct Client {
     pub(super) op: usize,
     pub(super) phase: Phase,
-    pub(super) seq: u8,
+    pub(super) id: Id,
     /// The last number that was used.
     pub(super) numbers: u8,
+    /// The last slot that was used for the first time.
+    pub(super) slots: u8,
+    /// Slots whose entries are gone, and of which no copy is under way.
+    pub(super) free: Vec<u8>,
     /// The entry that is being replaced.
     ///
     /// And whether a copy of its creation may still be under way.
-    pub(super) old: Option<(u8, bool)>,
+    pub(super) old: Option<(Id, bool)>,
     pub(super) upgraded: bool,
     /// No other upgrade is tried.
     pub(super) refused: bool,
@@ -240,7 +280,7 @@ pub(super) struct Client {
     pub(super) lease: u8,
     pub(super) deadline: u8,
     /// Removals without an answer.
-    pub(super) pending: Vec<(u8, bool)>,
+    pub(super) pending: Vec<Removal>,
     pub(super) wrote: bool,
     pub(super) downgraded: bool,
     /// An operator deleted the entry.
@@ -271,6 +311,8 @@ pub(super) struct Budget {
     pub(super) deletions: u8,
     pub(super) renewals: u8,
     pub(super) refusals: u8,
+    /// Answers that say that the database is full.
+    pub(super) full: u8,
 }
 
 /// One search: scripts, what may go wrong, and the deliberate fault.
@@ -291,5 +333,15 @@ impl Setup {
 
     pub(super) fn op(&self, state: &State, client: usize) -> Option<&Op> {
         self.scripts[client].get(state.clients[client].op)
+    }
+}
+
+impl Message {
+    /// Of a request that a full database refuses, whose it is.
+    pub(super) fn puts(&self) -> Option<Id> {
+        match self {
+            Self::Create { id, .. } | Self::Replace { id, .. } | Self::PutMark { id, .. } => Some(*id),
+            _ => None,
+        }
     }
 }

@@ -214,7 +214,7 @@ impl Permit {
                         Some(Command::Upgrade(effort)) => {
                             match self.upgrade(&hold, effort).await {
                                 Rise::InPlace(upgraded) => {
-                                    hold = upgraded;
+                                    std::mem::replace(&mut hold, upgraded).replaced();
                                     self.mode = Mode::Exclusive;
                                 }
                                 Rise::Marked(upgraded) => {
@@ -236,7 +236,10 @@ impl Permit {
                             let (fate, decided) = oneshot::channel();
                             let _ = sender.send(Lent { entry: hold.entry(), fate });
                             match decided.await {
-                                Ok(Fate::Replaced) => return None,
+                                Ok(Fate::Replaced) => {
+                                    hold.replaced();
+                                    return None;
+                                }
                                 Ok(Fate::Lost) => return Some(Last::Lost),
                                 Ok(Fate::Kept) | Err(_) => continue,
                             }

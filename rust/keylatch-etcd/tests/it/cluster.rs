@@ -1,7 +1,7 @@
 //! Real etcd servers on loopback: one or three, killed, stopped and started again as a test needs.
 
-use std::io::Write;
-use std::net::TcpListener;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -81,6 +81,27 @@ pub(crate) fn fill(endpoints: &[String]) {
     let value = "x".repeat(120_000);
     let put = |n: u32| std::panic::catch_unwind(|| etcdctl_at(endpoints, &["put", &format!("filler{n}"), &value]));
     assert!((0..40).any(|n| put(n).is_err()), "the quota is larger than thought");
+}
+
+/// Puts a value of this many bytes; a server whose database is full may refuse it.
+pub(crate) fn put_large(endpoint: &str, key: &str, bytes: usize) {
+    let program = debian_program("etcdctl").expect("etcd is here, so its client is to be had, too");
+    let mut command = Command::new(program);
+    command.env("ETCDCTL_API", "3").args(["--endpoints", endpoint, "put", key]);
+    let mut put =
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("etcdctl runs");
+    put.stdin.take().expect("piped").write_all(&vec![b'x'; bytes]).expect("it reads the value");
+    let _ = put.wait();
+}
+
+/// What the server with this client port counts under a name.
+pub(crate) fn metric(port: u16, name: &str) -> u64 {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("the server runs");
+    stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").expect("sent");
+    let mut text = String::new();
+    stream.read_to_string(&mut text).expect("an answer");
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    value.and_then(|value| value.parse().ok()).expect("a number")
 }
 
 /// A port that was free a moment ago.
@@ -234,7 +255,7 @@ impl Cluster {
     /// Waits until all nodes listen.
     fn wait_until_healthy(&self) {
         let begun = Instant::now();
-        while !self.nodes.iter().all(|node| std::net::TcpStream::connect(("127.0.0.1", node.client)).is_ok()) {
+        while !self.nodes.iter().all(|node| TcpStream::connect(("127.0.0.1", node.client)).is_ok()) {
             assert!(begun.elapsed() < Duration::from_secs(60), "etcd does not listen; see {}", self.folder.display());
             std::thread::sleep(Duration::from_millis(20));
         }

@@ -6,6 +6,7 @@ mod child;
 mod cluster;
 mod faults;
 mod fenced;
+mod full;
 mod history;
 mod late;
 mod listing;
@@ -18,6 +19,7 @@ mod opening;
 mod postgres;
 mod proxy;
 mod record;
+mod slots;
 mod tier;
 #[path = "../../../keylatch/tests/tier_events/mod.rs"]
 mod tier_events;

@@ -24,7 +24,7 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    fn new(cluster: &Cluster, namespace: &str, ttl: Duration) -> Self {
+    pub(crate) fn new(cluster: &Cluster, namespace: &str, ttl: Duration) -> Self {
         Self::at(cluster.endpoints(), namespace, ttl)
     }
 

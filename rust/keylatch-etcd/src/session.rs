@@ -1,7 +1,7 @@
 //! The lease of the process: granted, renewed at a third, counted on our own clock, and replaced after a loss.
 
 use crate::client::{CallError, Client};
-use crate::clock::{boottime, nanos};
+use crate::clock::{boottime, nanos, sleep_until};
 use crate::config::EtcdConfig;
 use crate::error::EtcdError;
 use crate::layout::{self, Layout};
@@ -44,6 +44,17 @@ impl Session {
         !self.ended.load(Ordering::Acquire) && boottime() < self.deadline.load(Ordering::Relaxed)
     }
 
+    /// The same; ends the session if not.
+    ///
+    /// After the machine was asleep, others hear of it before the renewing task wakes up.
+    pub(crate) fn is_live(&self) -> bool {
+        let is_valid = self.is_valid();
+        if !is_valid && !self.ended.load(Ordering::Relaxed) {
+            self.end();
+        }
+        is_valid
+    }
+
     /// Ends the session: nothing is believed of it any more.
     pub(crate) fn end(&self) {
         // Pairs with: the load in `is_valid`.
@@ -56,6 +67,13 @@ impl Session {
         let mut end = self.end.subscribe();
         // The sender lives as long as the session.
         let _ = end.wait_for(|ended| *ended).await;
+    }
+
+    /// Returns when the lease may be over by our own clock.
+    async fn expired(&self) {
+        while self.is_valid() {
+            sleep_until(self.deadline.load(Ordering::Relaxed)).await;
+        }
     }
 
     fn renewed(&self, deadline: u64) {
@@ -74,10 +92,16 @@ pub(crate) enum Present {
     /// The lease is there.
     Live(Arc<Session>),
     /// The last lease is over, and a new one is not there yet.
-    Between,
+    ///
+    /// With what the server refuses, if it does.
+    Between(Option<EtcdError>),
     /// The handle was closed.
     Closed,
 }
+
+/// The first pause after a lease that was refused, and the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Grants, renews and replaces leases.
 #[derive(Debug)]
@@ -91,7 +115,7 @@ pub(crate) struct Keeper {
 
 impl Keeper {
     pub(crate) fn new(client: Arc<Client>, layout: Layout, config: &EtcdConfig) -> (Self, watch::Receiver<Present>) {
-        let (present, receiver) = watch::channel(Present::Between);
+        let (present, receiver) = watch::channel(Present::Between(None));
         let label = config.label.clone();
         (Self { client, layout, ttl: config.ttl_seconds(), label, present }, receiver)
     }
@@ -118,7 +142,7 @@ impl Keeper {
                 let _ = tokio::time::timeout(session.remaining(), self.client.revoke_lease(session.lease)).await;
                 return;
             }
-            self.present.send_replace(Present::Between);
+            self.present.send_replace(Present::Between(None));
             let replacing = self.replace((session.lease, session.number));
             tokio::pin!(replacing);
             let next = tokio::select! {
@@ -145,20 +169,31 @@ impl Keeper {
 
     /// The session after one that has ended.
     ///
-    /// No error here reaches a caller: those who wait have their own time.
+    /// Those who wait for one hear of refusals, and have their own time otherwise.
     async fn replace(&self, (lease, number): (i64, u64)) -> Arc<Session> {
         // The old lease is revoked before a new one is used: what was created under it, or still comes, must not be taken
         // for something of the new one.
-        while let Some(_error) = self.client.revoke_lease(lease).await.err().and_then(CallError::problem) {
+        while let Some(error) = self.client.revoke_lease(lease).await.err().and_then(CallError::problem) {
+            self.refused(error);
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
         self.client.forget_cluster();
+        let mut pause = FIRST_PAUSE;
         loop {
             match self.grant(number + 1).await {
                 Ok(session) => return session,
-                Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
+                Err(error) => self.refused(error),
             }
+            // A lease may stay behind each time, for a TTL.
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
         }
+    }
+
+    /// Says that the server refuses a session, and for what reason.
+    fn refused(&self, error: EtcdError) {
+        let is_refusal = !matches!(error, EtcdError::Unreachable { .. });
+        self.present.send_replace(Present::Between(Some(error).filter(|_| is_refusal)));
     }
 
     /// Returns when the lease is lost.
@@ -167,18 +202,16 @@ impl Keeper {
         let mut pause = third;
         loop {
             tokio::select! {
-                () = tokio::time::sleep(pause.min(session.remaining())) => {}
+                () = sleep_until(boottime().saturating_add(nanos(pause))) => {}
+                () = session.expired() => return,
                 // The server said in another answer that the lease does not exist.
                 () = session.ended() => return,
-            }
-            if !session.is_valid() {
-                return;
             }
             // The time counts from here: the server counts from a later moment.
             let sent = boottime();
             let answer = tokio::select! {
                 answer = self.client.keep_alive(session.lease) => answer,
-                () = tokio::time::sleep(session.remaining()) => return,
+                () = session.expired() => return,
             };
             match answer {
                 Some(0) => return,
@@ -208,11 +241,21 @@ impl Keeper {
             return Err(EtcdError::TtlTooShort { asked: seconds(self.ttl), floor: seconds(granted.ttl) });
         }
         let session = Arc::new(Session::new(granted.id, number, end_of_lease(sent, granted.ttl)));
-        let put = |key, value| RequestOp::put(key, value, granted.id);
-        let member = put(self.layout.member(granted.id), layout::member_value(&self.label));
-        let floor = put(self.layout.floor(granted.id), Layout::floor_value(0));
+        let begun = self.enter(&session).await;
+        if begun.is_err() {
+            // It would last for a TTL, and the next attempt asks for another.
+            let _ = tokio::time::timeout(session.remaining(), self.client.revoke_lease(session.lease)).await;
+        }
+        begun.map(|()| session)
+    }
+
+    /// Puts what a session has from its beginning.
+    async fn enter(&self, session: &Session) -> Result<(), EtcdError> {
+        let put = |key, value| RequestOp::put(key, value, session.lease);
+        let member = put(self.layout.member(session.lease), layout::member_value(&self.label));
+        let floor = put(self.layout.floor(session.lease), Layout::floor_value(0));
         self.client.txn(TxnRequest { success: vec![member, floor], ..TxnRequest::default() }).await?;
-        if session.is_valid() { Ok(session) } else { Err(EtcdError::Unreachable { endpoints: Vec::new() }) }
+        if session.is_valid() { Ok(()) } else { Err(EtcdError::Unreachable { endpoints: Vec::new() }) }
     }
 
     /// Refuses a prefix below which others write.

@@ -63,16 +63,17 @@ impl Space {
         self.next.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// The session, once there is one.
+    /// The session, once there is one; an error if the server refuses one.
     pub(crate) async fn session(&self) -> Result<Arc<Session>, EtcdError> {
         let mut present = self.present.clone();
         let found = present.wait_for(|present| match present {
-            Present::Live(session) => session.is_valid(),
-            Present::Between => false,
+            Present::Live(session) => session.is_live(),
+            Present::Between(refused) => refused.is_some(),
             Present::Closed => true,
         });
         match found.await.as_deref() {
             Ok(Present::Live(session)) => Ok(Arc::clone(session)),
+            Ok(Present::Between(Some(refused))) => Err(refused.clone()),
             _ => Err(EtcdError::Closed),
         }
     }
@@ -80,7 +81,7 @@ impl Space {
     /// The session, if there is one now.
     pub(crate) fn session_now(&self) -> Option<Arc<Session>> {
         match &*self.present.borrow() {
-            Present::Live(session) if session.is_valid() => Some(Arc::clone(session)),
+            Present::Live(session) if session.is_live() => Some(Arc::clone(session)),
             _ => None,
         }
     }

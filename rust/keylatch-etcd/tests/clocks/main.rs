@@ -17,11 +17,13 @@ mod record;
 mod worker;
 
 use cluster::Cluster;
-use keylatch::Mode;
+use keylatch::{FastObjectLockManager, LockConfig, Mode};
+use keylatch_etcd::tier::EtcdTier;
 use keylatch_etcd::{EtcdConfig, EtcdLocks, LockGuard, LockRequest};
 use parking_lot::{Mutex, MutexGuard};
 use proxy::Proxy;
 use record::{Hold, Random, Record, check, disturb};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use worker::{Clocks, Worker};
 
@@ -94,6 +96,48 @@ fn machine_asleep_past_lease_loses_hold() {
     // The first look after it: no timer has gone off since.
     assert!(!guard.is_valid());
     assert!(write(&locks).is_valid());
+}
+
+/// Until `condition` holds.
+fn until(what: &str, condition: impl Fn() -> bool) {
+    let begun = std::time::Instant::now();
+    while !condition() {
+        assert!(begun.elapsed() < LONG, "not within {LONG:?}: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// So long that no renewal comes within the time of a test.
+const LONG_TTL: Duration = Duration::from_secs(900);
+
+/// No timer is due: they stand still while the machine sleeps.
+#[test]
+fn machine_asleep_ends_kept_permit() {
+    let Some(cluster) = Cluster::shared() else { return };
+    let _turn = Turn::take();
+    let tier = EtcdTier::open(EtcdConfig::new(cluster.endpoints()).namespace("kept").ttl(LONG_TTL)).expect("a tier");
+    let locks = FastObjectLockManager::with_tier(LockConfig::default(), Arc::new(tier)).expect("a manager");
+    let lock = || locks.lock(keylatch::LockRequest::write(KEY).timeout(LONG)).blocking().expect("the lock");
+    let guard = lock();
+    clock::sleep_machine(LONG_TTL);
+    until("the manager hears that its permit is lost", || !guard.is_valid());
+    let fence = guard.fence();
+    drop(guard);
+    let guard = lock();
+    assert!(guard.fence() > fence && guard.is_valid());
+}
+
+#[test]
+fn machine_asleep_begins_next_lease() {
+    let Some(cluster) = Cluster::shared() else { return };
+    let _turn = Turn::take();
+    let config = EtcdConfig::new(cluster.endpoints()).namespace("asleep-long").ttl(LONG_TTL);
+    let locks = EtcdLocks::open(config).expect("a handle");
+    let guard = write(&locks);
+    clock::sleep_machine(LONG_TTL);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+    runtime.block_on(async { tokio::time::timeout(LONG, guard.lost()).await }).expect("the holder hears of it");
+    assert!(!guard.is_valid() && write(&locks).is_valid());
 }
 
 /// Without this, a history that finds nothing would say nothing.

@@ -1,6 +1,6 @@
 //! Clusters with authentication: logins, what changes under them, and what a user may not do.
 
-use crate::cluster::{Cluster, etcdctl, etcdctl_at};
+use crate::cluster::{Cluster, etcdctl, etcdctl_at, metric};
 use crate::locking::until;
 use crate::opening::{refusal, works};
 use crate::proxy::{Proxy, Then};
@@ -98,6 +98,34 @@ fn removal_refused_gives_lease_up() {
     assert!(matches!(refused, Err(EtcdError::NotPermitted { .. })), "{refused:?}");
     assert!(!bystander.is_valid(), "what keeps the entry is the lease, so it goes with all that it has");
     assert!(write(&other).is_valid());
+}
+
+/// Those who wait for a session hear why there is none, and leases do not pile up.
+#[test]
+fn session_refused_says_so() {
+    let Some(cluster) = cluster_with_login() else { return };
+    let config = EtcdConfig::new(cluster.endpoints()).ttl(Duration::from_secs(600));
+    let locks = EtcdLocks::open(config.user("locker", "secret")).expect("a handle");
+    let guard = write(&locks);
+    let leases = || {
+        let list = as_root(&cluster, &["lease", "list"]);
+        list.lines().skip(1).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let first = leases();
+    as_root(&cluster, &["role", "revoke-permission", "locks", "--prefix=true", "keylatch/1/"]);
+    let refused = guard.release_blocking(LONG);
+    assert!(matches!(refused, Err(EtcdError::NotPermitted { .. })), "{refused:?}");
+    // The lease is given up, and cannot be revoked while its entries may not be touched.
+    let refused = locks.lock(LockRequest::write(KEY).timeout(LONG)).blocking();
+    assert!(matches!(refused, Err(EtcdError::NotPermitted { .. })), "{refused:?}");
+    as_root(&cluster, &["lease", "revoke", first[0].trim()]);
+    let granted = || metric(cluster.port(0), "etcd_debugging_lease_granted_total");
+    until("several were asked for", || granted() >= 5);
+    assert!(leases().len() <= 1, "{:?}", leases());
+    let [role, prefix, range] = ["locks", "--prefix=true", "keylatch/1/"];
+    as_root(&cluster, &["role", "grant-permission", role, prefix, "readwrite", range]);
+    until("there is a session again", || locks.is_connected());
+    assert!(write(&locks).is_valid());
 }
 
 /// The first removal has no answer, and the second is refused.

@@ -6,7 +6,7 @@
 
 mod upgrade;
 
-use crate::client::{Answer, CallError, Signal};
+use crate::client::{Answer, CallError, Sent, Signal};
 use crate::entry::{Created, Creation, Entries, KEYS_PER_TRANSACTION, Place, Replaced, Settled, Wish};
 use crate::error::EtcdError;
 use crate::hold::{Hold, Refusals, remove};
@@ -222,7 +222,7 @@ impl Attempt {
         loop {
             self.epoch = self.space.epoch();
             let request = self.entries.creation_alone(&self.space, &self.epoch, replaced);
-            match self.ask_to_create(request).await? {
+            match self.ask_to_create(|_| request.clone()).await? {
                 Ok(Created::At(place)) => return Some(Ok(place.revision)),
                 Ok(Created::Before(revision)) => return Some(Ok(revision)),
                 Ok(Created::Busy) => {
@@ -270,8 +270,8 @@ impl Attempt {
     async fn create(&mut self) -> Option<Result<Place, EtcdError>> {
         loop {
             self.epoch = self.space.epoch();
-            let request = self.entries.creation(&self.space, &self.epoch);
-            match self.ask_to_create(request).await? {
+            let (entries, space, epoch) = (self.entries.clone(), Arc::clone(&self.space), self.epoch.clone());
+            match self.ask_to_create(|sent| entries.creation(&space, &epoch, sent)).await? {
                 Ok(Created::At(place)) => return Some(Ok(place)),
                 // An answer was lost. The entries know their revision; what is older is read by it.
                 Ok(Created::Before(revision)) => return self.look(revision).await,
@@ -286,16 +286,23 @@ impl Attempt {
     }
 
     /// Sends a creation.
-    async fn ask_to_create(&mut self, request: TxnRequest) -> Option<Result<Created, EtcdError>> {
+    async fn ask_to_create(&mut self, request: impl Fn(Sent) -> TxnRequest) -> Option<Result<Created, EtcdError>> {
         // Until it is answered, it may be carried out after the removal. That goes for each that is sent.
         self.creation = Creation::UnderWay;
-        match self.space.client.txn(request).await {
+        match self.space.client.txn_of(request).await {
             Ok(answer) => {
                 self.is_repeated |= answer.is_repeated;
                 if !self.is_repeated {
                     self.creation = Creation::Done;
                 }
-                Some(Ok(self.entries.created(&answer.body, &self.epoch)))
+                let mut body = answer.body;
+                if !body.succeeded && body.responses.is_empty() {
+                    body = match self.ask(self.entries.explanation(&self.space)).await? {
+                        Ok(explained) => TxnResponse { succeeded: false, ..explained.body },
+                        Err(error) => return Some(Err(error)),
+                    };
+                }
+                Some(Ok(self.entries.created(&body, &self.epoch)))
             }
             Err(CallError::NoLease) => self.lease_over(),
             Err(CallError::Refused(error)) => {

@@ -2,6 +2,7 @@
 
 mod upgrade;
 
+use crate::client::Sent;
 use crate::error::EtcdError;
 use crate::layout::{self, Layout};
 use crate::session::Session;
@@ -78,7 +79,7 @@ impl Entry {
 /// No request about another that had their names is under way.
 #[derive(Debug, Clone)]
 pub(crate) struct Entries {
-    entries: Vec<Entry>,
+    entries: Arc<[Entry]>,
     /// The number of the acquisition, which is used once.
     number: u64,
     /// What the names have; nothing if they are not to be used again.
@@ -193,8 +194,16 @@ impl Entries {
         self.entries.chunks(KEYS_PER_PART).map(|entries| inner(part(entries))).collect()
     }
 
+    /// Reads why the first copy of a creation did nothing.
+    pub(crate) fn explanation(&self, space: &Space) -> TxnRequest {
+        TxnRequest { success: self.reasons(space).into(), ..TxnRequest::default() }
+    }
+
     /// Creates the entries at the end of their queues, all in one revision.
-    pub(crate) fn creation(&self, space: &Space, epoch: &Epoch) -> TxnRequest {
+    ///
+    /// The first copy finds no entry of its own. If it comes late, beside what a later one has created, it writes the same
+    /// once more, which changes no create revision. What it could not do is explained by a request of its own.
+    pub(crate) fn creation(&self, space: &Space, epoch: &Epoch, sent: Sent) -> TxnRequest {
         let range = |entry: &Entry| {
             RequestOp::range(RangeRequest {
                 limit: 1,
@@ -204,11 +213,13 @@ impl Entries {
                 ..RangeRequest::prefix(entry.conflicting.clone())
             })
         };
+        let mut compare = vec![self.is_above_floor(), space.same_epoch(epoch)];
+        compare.extend((sent == Sent::Again).then(|| self.is_absent()));
         TxnRequest {
-            compare: vec![self.is_absent(), self.is_above_floor(), space.same_epoch(epoch)],
+            compare,
             // The ranges come first: they show what was there before.
             success: self.divided(|entries| entries.iter().map(range).chain(self.puts(entries)).collect()),
-            failure: self.reasons(space).into(),
+            failure: if sent == Sent::Again { self.reasons(space).into() } else { Vec::new() },
         }
     }
 
@@ -291,7 +302,7 @@ impl Entries {
         entries.iter().map(move |entry| RequestOp::put(entry.name.clone(), entry.value.clone(), lease))
     }
 
-    /// Reads what a creation did that compared this epoch.
+    /// Reads what a creation did that compared this epoch, or its explanation.
     pub(crate) fn created(&self, answer: &TxnResponse, epoch: &Epoch) -> Created {
         let revision = answer.header.map_or(0, |header| header.revision);
         if answer.succeeded {
@@ -309,6 +320,18 @@ impl Entries {
             // What else was compared is that nothing stands before the entries.
             (None, Some(_)) => Created::Busy,
         }
+    }
+
+    /// Compares that all entries are there, as they were created at this revision.
+    pub(crate) fn presence(&self, revision: i64) -> TxnRequest {
+        let own = |entry: &Entry| Compare::created_at(entry.name.clone(), revision);
+        let part =
+            |entries: &[Entry]| TxnRequest { compare: entries.iter().map(own).collect(), ..TxnRequest::default() };
+        if !self.is_divided() {
+            return part(&self.entries);
+        }
+        let parts = self.entries.chunks(KEYS_PER_PART).map(|entries| RequestOp::txn(part(entries)));
+        TxnRequest { success: parts.collect(), ..TxnRequest::default() }
     }
 
     /// Reads what is older, if the own entries are there and the epoch is this one.

@@ -77,6 +77,8 @@ pub enum EtcdError {
     },
     /// A request has more bytes than the server takes.
     RequestTooLarge,
+    /// A request has more operations than the server takes in a transaction.
+    TooManyOperations,
     /// A setting has a value that it cannot have.
     InvalidConfig {
         /// Its name.
@@ -140,6 +142,10 @@ impl fmt::Display for EtcdError {
             Self::RequestTooLarge => write!(
                 f,
                 "the batch has more bytes than the server takes; take fewer keys, or raise its --max-request-bytes"
+            ),
+            Self::TooManyOperations => write!(
+                f,
+                "the batch needs more operations than the server takes in a transaction; take fewer keys, or raise its --max-txn-ops"
             ),
             Self::InvalidConfig { setting, problem } => write!(f, "{setting}: {problem}"),
             Self::Closed => write!(f, "the handle was closed; open another"),

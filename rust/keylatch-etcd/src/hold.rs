@@ -4,7 +4,7 @@ use crate::client::{Answer, CallError, Client, Signal};
 use crate::entry::{Creation, Entries, Removed, Replaced};
 use crate::error::EtcdError;
 use crate::space::Space;
-use crate::wire::{RangeRequest, RequestOp, ResponseOp, TxnRequest};
+use crate::wire::ResponseOp;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -251,40 +251,33 @@ async fn sent(client: &Client, entries: &Entries, creation: Creation) -> Result<
     }
 }
 
-/// Returns when one of the entries is gone.
-async fn watch(space: &Arc<Space>, entries: &Entries, revision: i64) {
-    let mut tasks = tokio::task::JoinSet::new();
-    for name in entries.names() {
-        let (space, name) = (Arc::clone(space), name.to_vec());
-        tasks.spawn(async move { gone(&space, name, revision).await });
-    }
-    let _ = tasks.join_next().await;
-}
-
-/// Returns when a key is gone that was created at this revision.
-async fn gone(space: &Space, name: Vec<u8>, revision: i64) {
+/// Returns when one of the entries is gone that were created at this revision.
+async fn watch(space: &Space, entries: &Entries, revision: i64) {
+    let keys = entries.names().count();
     let mut read_at = revision;
     loop {
-        let mut watch = space.watches.deletion(name.clone());
+        let mut watch = space.watches.deletions(entries.names().map(<[u8]>::to_vec));
+        let (mut begun, mut is_late) = (0, false);
         loop {
             let is_over = match watch.next().await {
                 // A member that is behind tells of those that had the name before.
                 Signal::Deleted(_, at) if at < revision => continue,
                 Signal::Deleted(..) => return,
                 Signal::Put(..) => continue,
-                Signal::Begun(begun) if begun <= read_at => continue,
-                Signal::Begun(_) => false,
+                Signal::Begun(at) => {
+                    begun += 1;
+                    is_late |= at > read_at;
+                    // Nothing has happened between the read and the watches.
+                    if begun < keys || !is_late {
+                        continue;
+                    }
+                    false
+                }
                 Signal::Broken => true,
             };
-            let look = RequestOp::range(RangeRequest { keys_only: true, ..RangeRequest::key(name.clone()) });
-            match space.client.txn(TxnRequest { success: vec![look], ..TxnRequest::default() }).await {
-                Ok(answer) => {
-                    let found = answer.body.responses.first().and_then(|response| response.kvs().first());
-                    if found.is_none_or(|kv| kv.create_revision != revision) {
-                        return;
-                    }
-                    read_at = answer.body.header.map_or(read_at, |header| header.revision);
-                }
+            match space.client.txn(entries.presence(revision)).await {
+                Ok(answer) if !answer.body.all_succeeded() => return,
+                Ok(answer) => read_at = answer.body.header.map_or(read_at, |header| header.revision),
                 // The next watch, or the end of the lease, settles it.
                 Err(_) => {
                     tokio::time::sleep(Duration::from_millis(200)).await;

@@ -3,7 +3,7 @@
 use crate::error::EtcdError;
 use crate::layout::{Layout, Mark, read_entry_value, read_member_value};
 use crate::space::Space;
-use crate::wire::{ASCENDING, BY_CREATION, Compare, KeyValue, RangeRequest, RequestOp, TxnRequest};
+use crate::wire::{Compare, KeyValue, RangeRequest, RequestOp, TxnRequest};
 use keylatch::{KeyRef, Mode, ObjectKey};
 use std::collections::HashMap;
 
@@ -63,12 +63,12 @@ fn in_order<'k>(layout: &Layout, queue: Vec<&'k KeyValue>) -> Vec<(&'k KeyValue,
 
 /// Lists the entries of one key, or of all.
 pub(crate) async fn list(space: &Space, key: Option<KeyRef<'_>>) -> Result<Vec<EntryInfo>, EtcdError> {
-    let members = space.client.range(RangeRequest::prefix(space.layout.members())).await?;
+    let members = read_all(space, RangeRequest::prefix(space.layout.members())).await?;
     let lease_of = |key: &[u8]| key.rsplit(|&b| b == b'/').next().map(<[u8]>::to_vec).unwrap_or_default();
     let processes: HashMap<Vec<u8>, String> =
-        members.kvs.iter().map(|kv| (lease_of(&kv.key), read_member_value(&kv.value))).collect();
+        members.iter().map(|kv| (lease_of(&kv.key), read_member_value(&kv.value))).collect();
     let prefix = key.map_or_else(|| space.layout.queues(), |key| space.layout.queue(key).into_bytes());
-    let entries = read_all(space, prefix).await?;
+    let entries = read_all(space, RangeRequest::prefix(prefix)).await?;
     let own = space.session_now().map(|session| session.lease);
     let mut queues: HashMap<&str, Vec<&KeyValue>> = HashMap::new();
     for kv in &entries {
@@ -87,9 +87,9 @@ pub(crate) async fn list(space: &Space, key: Option<KeyRef<'_>>) -> Result<Vec<E
     Ok(list)
 }
 
-/// All keys below a prefix, as they were at one revision.
-async fn read_all(space: &Space, prefix: Vec<u8>) -> Result<Vec<KeyValue>, EtcdError> {
-    let mut request = RangeRequest { limit: PAGE, ..RangeRequest::prefix(prefix) };
+/// All keys of a range, as they were at one revision.
+async fn read_all(space: &Space, below: RangeRequest) -> Result<Vec<KeyValue>, EtcdError> {
+    let mut request = RangeRequest { limit: PAGE, ..below };
     let mut all = Vec::new();
     loop {
         let page = space.client.range(request.clone()).await?;
@@ -132,18 +132,18 @@ fn with_marks<'k>(layout: &Layout, of: &'k KeyValue, queue: &'k [KeyValue]) -> V
 pub(crate) async fn revoke(space: &Space, key: KeyRef<'_>, whose: Whose) -> Result<u32, EtcdError> {
     let own = space.session_now().map(|session| session.lease);
     let queue = space.layout.queue(key);
-    let request =
-        RangeRequest { sort_order: ASCENDING, sort_target: BY_CREATION, ..RangeRequest::prefix(queue.into_bytes()) };
-    let found = space.client.range(request).await?;
+    // What entries say to people may be more than an answer may have.
+    let names = RangeRequest { keys_only: true, ..RangeRequest::prefix(queue.into_bytes()) };
+    let found = read_all(space, names).await?;
     let mut revoked = 0;
-    for (kv, _, waits) in in_order(&space.layout, found.kvs.iter().collect()) {
+    for (kv, _, waits) in in_order(&space.layout, found.iter().collect()) {
         if waits || whose == Whose::Others && own == Some(kv.lease) {
             continue;
         }
         // The name may have been used again meanwhile.
         let request = TxnRequest {
             compare: vec![Compare::created_at(kv.key.clone(), kv.create_revision)],
-            success: with_marks(&space.layout, kv, &found.kvs)
+            success: with_marks(&space.layout, kv, &found)
                 .into_iter()
                 .map(|kv| RequestOp::delete(kv.key.clone()))
                 .collect(),

@@ -40,6 +40,15 @@ pub(crate) struct Client {
     cluster: AtomicU64,
 }
 
+/// Which copy of a request is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sent {
+    /// Each copy before it was answered.
+    First,
+    /// A copy before it may still arrive.
+    Again,
+}
+
 /// An answer, and whether an earlier copy of its request may still arrive.
 #[derive(Debug)]
 pub(crate) struct Answer<R> {
@@ -81,7 +90,13 @@ impl CallError {
 
 /// Whether a server that says so has not carried the request out.
 fn is_refusal(error: &EtcdError) -> bool {
-    matches!(error, EtcdError::NotPermitted { .. } | EtcdError::Login { .. } | EtcdError::RequestTooLarge)
+    matches!(
+        error,
+        EtcdError::NotPermitted { .. }
+            | EtcdError::Login { .. }
+            | EtcdError::RequestTooLarge
+            | EtcdError::TooManyOperations
+    )
 }
 
 impl From<CallError> for EtcdError {
@@ -108,6 +123,11 @@ impl Client {
     ///
     /// An answer of another cluster, such as one restored from a backup, means that our lease does not exist.
     pub(crate) async fn txn(&self, request: TxnRequest) -> Result<Answer<TxnResponse>, CallError> {
+        self.txn_of(|_| request.clone()).await
+    }
+
+    /// Sends a transaction whose first copy is another than those after it.
+    pub(crate) async fn txn_of(&self, request: impl Fn(Sent) -> TxnRequest) -> Result<Answer<TxnResponse>, CallError> {
         let answer: Answer<TxnResponse> = self.call("/etcdserverpb.KV/Txn", request).await?;
         if self.is_of_cluster(answer.body.header) { Ok(answer) } else { Err(CallError::NoLease) }
     }
@@ -127,11 +147,12 @@ impl Client {
     }
 
     pub(crate) async fn range(&self, request: RangeRequest) -> Result<RangeResponse, CallError> {
-        Ok(self.call("/etcdserverpb.KV/Range", request).await?.body)
+        Ok(self.call("/etcdserverpb.KV/Range", |_| request.clone()).await?.body)
     }
 
     pub(crate) async fn delete(&self, key: Vec<u8>) -> Result<Answer<DeleteRangeResponse>, CallError> {
-        self.call("/etcdserverpb.KV/DeleteRange", DeleteRangeRequest { key, ..DeleteRangeRequest::default() }).await
+        let request = |_| DeleteRangeRequest { key: key.clone(), ..DeleteRangeRequest::default() };
+        self.call("/etcdserverpb.KV/DeleteRange", request).await
     }
 
     /// Asks for a lease: one attempt, because the time counts from its beginning.
@@ -155,7 +176,7 @@ impl Client {
     }
 
     pub(crate) async fn revoke_lease(&self, id: i64) -> Result<LeaseRevokeResponse, CallError> {
-        Ok(self.call("/etcdserverpb.Lease/LeaseRevoke", LeaseRevokeRequest { id }).await?.body)
+        Ok(self.call("/etcdserverpb.Lease/LeaseRevoke", |_| LeaseRevokeRequest { id }).await?.body)
     }
 
     /// Renews a lease: one attempt, because the time counts from its beginning.
@@ -225,9 +246,9 @@ impl Client {
     /// Sends a request until there is an answer; ends when it is dropped.
     ///
     /// Each request of the protocol may be carried out twice without harm.
-    async fn call<Q, R>(&self, path: &'static str, request: Q) -> Result<Answer<R>, CallError>
+    async fn call<Q, R>(&self, path: &'static str, request: impl Fn(Sent) -> Q) -> Result<Answer<R>, CallError>
     where
-        Q: prost::Message + Clone + 'static,
+        Q: prost::Message + 'static,
         R: prost::Message + Default + 'static,
     {
         let mut pause = FIRST_PAUSE;
@@ -235,7 +256,8 @@ impl Client {
         let mut logins = 0;
         loop {
             let (connection, login) = (self.channels.current(), self.auth.number());
-            match self.attempt(&connection, path, request.clone()).await {
+            let sent = if is_repeated { Sent::Again } else { Sent::First };
+            match self.attempt(&connection, path, request(sent)).await {
                 Ok(body) => return Ok(Answer { body, is_repeated }),
                 Err(status) if self.has_stale_login(&status) && logins < LOGINS => {
                     self.auth.forget(login);
@@ -326,6 +348,8 @@ impl Client {
             EtcdError::NoSpace
         } else if reason::is_too_large(status) {
             EtcdError::RequestTooLarge
+        } else if reason::has_too_many_operations(status) {
+            EtcdError::TooManyOperations
         } else if status.message().contains("requested lease not found") {
             return CallError::NoLease;
         } else {

@@ -10,5 +10,5 @@ mod open;
 mod reason;
 mod watches;
 
-pub(crate) use calls::{Answer, CallError, Client};
+pub(crate) use calls::{Answer, CallError, Client, Sent};
 pub(crate) use watches::{Signal, Watches};

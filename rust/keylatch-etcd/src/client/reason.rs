@@ -26,8 +26,13 @@ pub(super) fn text(status: &Status) -> String {
 pub(super) fn is_transient(status: &Status) -> bool {
     match status.code() {
         Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Aborted => true,
-        // Broken connections; etcd itself has no such answers.
-        Code::Unknown | Code::Internal => status.source().is_some() || status.message().contains("h2 protocol"),
+        // Broken connections.
+        Code::Unknown | Code::Internal => {
+            // A leader that hands over drops what comes meanwhile.
+            let is_passing =
+                ["h2 protocol", "raft proposal dropped"].iter().any(|text| status.message().contains(text));
+            is_passing || status.source().is_some()
+        }
         Code::ResourceExhausted => status.message().contains("too many requests"),
         _ => false,
     }
@@ -51,6 +56,11 @@ pub(super) fn is_login(status: &Status) -> bool {
 pub(super) fn is_too_large(status: &Status) -> bool {
     let message = status.message();
     message.contains("request is too large") || message.contains("message larger than max")
+}
+
+/// Whether the transaction has more operations than the server was started for.
+pub(super) fn has_too_many_operations(status: &Status) -> bool {
+    status.message().contains("too many operations in txn request")
 }
 
 /// Whether certificates are what keeps the two from talking.

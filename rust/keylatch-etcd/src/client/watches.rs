@@ -8,6 +8,7 @@ use crate::wire::{
     Event, RangeRequest, WatchCancelRequest, WatchCreateRequest, WatchRequest, WatchResponse, event, watch_request,
 };
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -51,10 +52,10 @@ impl std::fmt::Debug for Command {
     }
 }
 
-/// A watch; ends when it is dropped.
+/// A watch, or several; ends when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Watch {
-    id: i64,
+    ids: Range<i64>,
     signals: mpsc::UnboundedReceiver<Signal>,
     commands: mpsc::UnboundedSender<Command>,
 }
@@ -68,7 +69,9 @@ impl Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        let _ = self.commands.send(Command::Cancel(self.id));
+        for id in self.ids.clone() {
+            let _ = self.commands.send(Command::Cancel(id));
+        }
     }
 }
 
@@ -84,20 +87,32 @@ impl Watches {
     ///
     /// [`Signal::Begun`] says from which revision. A watch from a revision of the past would wait for etcd's turn of watches that are behind, a tenth of a second.
     pub(crate) fn deletion(&self, key: Vec<u8>) -> Watch {
-        self.watch(WatchCreateRequest { key, filters: vec![0], ..Default::default() })
+        self.deletions([key])
+    }
+
+    /// Watches the deletion of each of some keys.
+    ///
+    /// [`Signal::Begun`] comes once a key.
+    pub(crate) fn deletions(&self, keys: impl IntoIterator<Item = Vec<u8>>) -> Watch {
+        let keys = keys.into_iter();
+        self.watch(keys.map(|key| WatchCreateRequest { key, filters: vec![0], ..Default::default() }).collect())
     }
 
     /// Watches all that happens to the keys below a prefix, from now on.
     pub(crate) fn range(&self, prefix: Vec<u8>) -> Watch {
         let RangeRequest { key, range_end, .. } = RangeRequest::prefix(prefix);
-        self.watch(WatchCreateRequest { key, range_end, ..Default::default() })
+        self.watch(vec![WatchCreateRequest { key, range_end, ..Default::default() }])
     }
 
-    fn watch(&self, request: WatchCreateRequest) -> Watch {
-        let id = self.next.fetch_add(1, Ordering::Relaxed);
+    fn watch(&self, requests: Vec<WatchCreateRequest>) -> Watch {
+        let count = i64::try_from(requests.len()).unwrap_or(0);
+        let first = self.next.fetch_add(count, Ordering::Relaxed);
+        let ids = first..first + count;
         let (sender, signals) = mpsc::unbounded_channel();
-        let _ = self.commands.send(Command::Watch(WatchCreateRequest { watch_id: id, ..request }, sender));
-        Watch { id, signals, commands: self.commands.clone() }
+        for (watch_id, request) in ids.clone().zip(requests) {
+            let _ = self.commands.send(Command::Watch(WatchCreateRequest { watch_id, ..request }, sender.clone()));
+        }
+        Watch { ids, signals, commands: self.commands.clone() }
     }
 }
 

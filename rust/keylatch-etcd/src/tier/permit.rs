@@ -10,13 +10,18 @@ use crate::entry::Wish;
 use crate::error::EtcdError;
 use crate::hold::{Hold, Refusals};
 use crate::session::Session;
-use crate::wire::RangeRequest;
+use crate::wire::{BY_CREATION, DESCENDING, RangeRequest, RequestOp, TxnRequest};
 use keylatch::tier::{Answer, Ask, Effort, Fences, PermitId};
 use keylatch::{Mode, ObjectKey};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
+
+/// As many entries as a process may have in a queue of which it has a permit.
+///
+/// The shared one, two marks, and what is being removed of another try.
+const OWN_ENTRIES: i64 = 5;
 
 /// The task of a permit. The one after it on the same key waits until it is over.
 pub(super) struct Permit {
@@ -212,6 +217,8 @@ impl Permit {
                         }
                         Some(Command::Downgrade) => break true,
                         Some(Command::Upgrade(effort)) => {
+                            // Meanwhile it would only gather what is read anew afterwards.
+                            drop(watch);
                             match self.upgrade(&hold, effort).await {
                                 Rise::InPlace(upgraded) => {
                                     std::mem::replace(&mut hold, upgraded).replaced();
@@ -401,9 +408,21 @@ impl Permit {
 
     /// Recalls for those that are in the queue; the revision at which it was read.
     async fn recall_for_queue(&self, queue: &[u8]) -> Option<i64> {
-        let request = RangeRequest { keys_only: true, ..RangeRequest::prefix(queue.to_vec()) };
-        let found = self.shared.space.client.range(request).await.ok()?;
-        let names = found.kvs.iter().filter_map(|kv| self.shared.space.layout.parse(&kv.key));
+        let newest = |letters: &[u8]| {
+            let prefix = [queue, letters].concat();
+            RequestOp::range(RangeRequest {
+                limit: OWN_ENTRIES + 1,
+                sort_order: DESCENDING,
+                sort_target: BY_CREATION,
+                keys_only: true,
+                ..RangeRequest::prefix(prefix)
+            })
+        };
+        // However long the queue is, there is another among them if there is any.
+        let request = TxnRequest { success: vec![newest(b""), newest(b"w")], ..TxnRequest::default() };
+        let found = self.shared.space.client.txn(request).await.ok()?.body;
+        let kvs = found.responses.iter().flat_map(|response| response.kvs());
+        let names = kvs.filter_map(|kv| self.shared.space.layout.parse(&kv.key));
         let mut others = names.filter(|name| name.lease != self.session.lease).map(|name| name.mode).peekable();
         if others.peek().is_some() {
             let is_exclusive = others.any(|mode| mode == Mode::Exclusive);

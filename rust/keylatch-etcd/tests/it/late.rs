@@ -1,6 +1,6 @@
 //! Requests that may be carried out after they were given up, and removals that find nothing.
 
-use crate::cluster::{Cluster, etcdctl};
+use crate::cluster::{Cluster, etcdctl, metric};
 use crate::locking::until;
 use crate::proxy::{Proxy, Then};
 use keylatch_etcd::{EtcdConfig, EtcdError, EtcdLocks, LockRequest};
@@ -39,6 +39,49 @@ fn answers_swallowed_leave_no_entry() {
     assert!(is_queue_empty(cluster, "swallowed"));
     assert!(other.lock(LockRequest::write(KEY).timeout(LONG)).blocking().is_ok());
     proxy.pass();
+}
+
+/// The first copy of a creation arrives when its acquisition is over.
+#[test]
+fn creation_that_comes_late_creates_nothing() {
+    let Some(cluster) = Cluster::start(1) else { return };
+    let proxy = Proxy::to(cluster.port(0));
+    let locks = open([proxy.endpoint()], "n");
+    proxy.on_request("slow-owner", |seen| if seen == 1 { Then::Late } else { Then::Pass });
+    let request = LockRequest::write(KEY).owner("slow-owner").timeout(Duration::from_millis(200));
+    let late = locks.lock(request).blocking();
+    assert!(matches!(late, Err(EtcdError::Timeout { .. })), "{late:?}");
+    until("the removal arrived", || floors(&cluster, "n") != [0]);
+    deliver_late(&cluster, &proxy);
+    assert!(is_queue_empty(&cluster, "n"));
+}
+
+/// It arrives beside what the second copy has created.
+#[test]
+fn creation_that_comes_late_changes_no_hold() {
+    let Some(cluster) = Cluster::start(1) else { return };
+    let proxy = Proxy::to(cluster.port(0));
+    let (locks, other) = (open([proxy.endpoint()], "n"), open(cluster.endpoints(), "n"));
+    proxy.on_request("slow-owner", |seen| if seen == 1 { Then::Late } else { Then::Pass });
+    let guard = locks.lock(LockRequest::write(KEY).owner("slow-owner").timeout(LONG)).blocking().expect("free");
+    let waiter = std::thread::spawn({
+        let other = other.clone();
+        move || other.lock(LockRequest::write(KEY).timeout(LONG)).blocking().expect("its turn")
+    });
+    until("the waiter is in line", || other.entries(KEY).expect("a list").len() == 2);
+    deliver_late(&cluster, &proxy);
+    let list = other.entries(KEY).expect("a list");
+    assert_eq!((list.len(), list[0].revision, list[0].waits), (2, guard.revision(), false));
+    guard.release_blocking(LONG).expect("it was held to the end");
+    assert!(waiter.join().expect("granted").is_valid());
+}
+
+/// Delivers what is late, and waits until it is carried out.
+fn deliver_late(cluster: &Cluster, proxy: &Proxy) {
+    let carried_out = || metric(cluster.port(0), "etcd_server_proposals_applied_total");
+    let before = carried_out();
+    assert_eq!(proxy.deliver_late(), 1);
+    until("it is carried out", || carried_out() > before);
 }
 
 /// The first creation is answered, so only the second one may come late.

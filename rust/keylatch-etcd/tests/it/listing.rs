@@ -1,8 +1,9 @@
 //! Lists of more entries than a page has.
 
-use crate::cluster::{Cluster, etcdctl, etcdctl_at};
+use crate::cluster::{Cluster, etcdctl, etcdctl_at, put_large};
+use crate::locking::until;
 use crate::proxy::{Proxy, Then};
-use keylatch_etcd::{BatchLockRequest, EtcdConfig, EtcdLocks};
+use keylatch_etcd::{BatchLockRequest, EtcdConfig, EtcdLocks, LockRequest};
 use std::time::Duration;
 
 #[test]
@@ -31,4 +32,23 @@ fn pages_are_of_one_moment() {
     assert_eq!(listing.all_entries().expect("a list").len(), 40 * 60);
     assert_eq!(listing.all_entries().expect("a list").len(), 40 * 60 - 1);
     drop(guards);
+}
+
+/// What those who wait say to people has more bytes than an answer may have.
+#[test]
+fn revoke_before_long_queue_works() {
+    let Some(cluster) = Cluster::shared() else { return };
+    let config = EtcdConfig::new(cluster.endpoints()).namespace("long-queue").ttl(Duration::from_secs(120));
+    let locks = EtcdLocks::open(config).expect("a handle");
+    let guard = locks.lock(LockRequest::write(("photos", "cat.jpg"))).now().expect("free");
+    let queue = "keylatch/1/long-queue/q/";
+    let held = etcdctl(cluster, &["get", "--prefix", "--keys-only", queue]).trim().to_owned();
+    for number in 0..4 {
+        let other = format!("{}{number:032x}", &held[..held.len() - 32]);
+        put_large(&cluster.endpoints()[0], &other, 1_200_000);
+    }
+    assert_eq!(etcdctl(cluster, &["get", "--prefix", "--keys-only", queue]).split_whitespace().count(), 5);
+    assert_eq!(locks.revoke(("photos", "cat.jpg")), Ok(1));
+    until("the holder notices", || !guard.is_valid());
+    etcdctl(cluster, &["del", "--prefix", queue]);
 }

@@ -329,3 +329,18 @@ fn try_after_drop_or_cancel_is_granted() {
         }
     }
 }
+
+#[test]
+fn batch_over_servers_operations_refused() {
+    let Some(cluster) = Cluster::start_with(1, &["--max-txn-ops", "64"]) else { return };
+    let locks = EtcdLocks::open(EtcdConfig::new(cluster.endpoints())).expect("a handle");
+    let held = write(&locks);
+    let batch = || (0..64).fold(BatchLockRequest::new(), |batch, n| batch.write(("b", &n.to_string())));
+    let refused = locks.lock_batch(batch()).blocking();
+    assert!(matches!(refused, Err(EtcdError::TooManyOperations)), "{refused:?}");
+    let refused = locks.lock_batch(batch()).now();
+    assert!(matches!(refused, Err(EtcdError::TooManyOperations)), "{refused:?}");
+    let smaller = (0..32).fold(BatchLockRequest::new(), |batch, n| batch.write(("b", &n.to_string())));
+    assert!(locks.lock_batch(smaller.timeout(LONG)).blocking().is_ok(), "nothing of the others is left");
+    assert!(held.is_valid());
+}

@@ -1,8 +1,9 @@
 //! Three members: leaders and followers that die or stop, and a quorum that is lost.
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, etcdctl_at};
 use crate::locking::until;
 use keylatch_etcd::{EtcdConfig, EtcdLocks, LockGuard, LockRequest};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 const LONG: Duration = Duration::from_secs(60);
@@ -42,6 +43,37 @@ fn each_member_killed_keeps_holds() {
         cluster.restart(member);
     }
     assert!(write(&one).is_valid());
+}
+
+/// A leader that hands over drops what comes meanwhile.
+#[test]
+fn leader_moved_fails_nothing() {
+    let Some(cluster) = Cluster::start(3) else { return };
+    let status = |endpoint: &String| etcdctl_at(std::slice::from_ref(endpoint), &["endpoint", "status"]);
+    let id = |endpoint: &String| status(endpoint).split(", ").nth(1).expect("a number").to_owned();
+    let ids: Vec<String> = cluster.endpoints().iter().take(2).map(id).collect();
+    // On one member, so that a failed request is not answered by another.
+    let config = EtcdConfig::new([&cluster.endpoints()[0]]).ttl(LONG).connect_timeout(LONG);
+    let locks = EtcdLocks::open(config).expect("a handle");
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for thread in 0..8 {
+            let (locks, is_over) = (&locks, &is_over);
+            scope.spawn(move || {
+                let object = format!("o{thread}");
+                while !is_over.load(Ordering::Relaxed) {
+                    let guard = locks.lock(LockRequest::write(("photos", &object)).timeout(LONG)).blocking();
+                    guard.expect("granted").release_blocking(LONG).expect("released");
+                }
+            });
+        }
+        let endpoints = cluster.endpoints();
+        for to in ids.iter().cycle().take(20) {
+            // It leads already, or was elected meanwhile.
+            let _ = std::panic::catch_unwind(|| etcdctl_at(&endpoints, &["move-leader", to]));
+        }
+        is_over.store(true, Ordering::Relaxed);
+    });
 }
 
 #[test]

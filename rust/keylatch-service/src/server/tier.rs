@@ -58,7 +58,10 @@ async fn hold(_ends: watch::Sender<()>, shared: Arc<Shared>, space: Space, ask: 
             Err(error) => {
                 tracing::error!(%error, "the tier does not grant");
                 // It would be refused again, however long it waits.
-                if matches!(error, EtcdError::RequestTooLarge | EtcdError::BatchTooLarge { .. }) {
+                if matches!(
+                    error,
+                    EtcdError::RequestTooLarge | EtcdError::TooManyOperations | EtcdError::BatchTooLarge { .. }
+                ) {
                     return shared.step(|machine, now| machine.tier_too_large(now, ask.request));
                 }
                 if ask.wait == Wait::Try {

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from children import Child
-from keylatch import LockManager, NotHeld, SharedFileError, TierFailed
+from keylatch import LockManager, LockTimeout, NotHeld, SharedFileError
 
 HOLD = """
 from keylatch import LockManager
@@ -71,10 +71,13 @@ def test_wrong_files_refused(folder: Path) -> None:
         LockManager(shared_memory=7)  # type: ignore[arg-type]
 
 
-def test_upgrade_that_would_wait_refused(folder: Path) -> None:
+def test_upgrade_waits_for_readers_of_others(folder: Path) -> None:
     path = str(folder / "locks")
     locks, other = LockManager(shared_memory=path), LockManager(shared_memory=path)
-    with locks.lock(CAT, shared=True, timeout=60) as guard, other.lock(CAT, shared=True, timeout=60):
-        with pytest.raises(TierFailed) as raised:
-            guard.upgrade(timeout=60)
-        assert (raised.value.kind, raised.value.code, raised.value.transient) == ("unsupported", -14, False)
+    with locks.lock(CAT, shared=True, timeout=60) as guard:
+        with other.lock(CAT, shared=True, timeout=60):
+            with pytest.raises(LockTimeout):
+                guard.upgrade(timeout=0.01)
+            assert guard.mode == "shared"
+        guard.upgrade(timeout=60)
+        assert guard.mode == "exclusive"

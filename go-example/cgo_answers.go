@@ -21,6 +21,7 @@ package keylatch
 #cgo nocallback keylatch_listing_next_waiter
 #cgo nocallback keylatch_listing_next_link
 #cgo nocallback keylatch_listing_next_key
+#cgo nocallback keylatch_listing_next_tier_hold
 */
 import "C"
 
@@ -234,6 +235,16 @@ func (r *reader) topKey(from *C.keylatch_top_key) TopKey {
 	return top
 }
 
+func (r *reader) tierHold(from *C.keylatch_tier_hold) TierHold {
+	return TierHold{
+		Key: r.key(&from.key), Owner: r.text(unsafe.Pointer(&from.owner), from.owner_len),
+		Process: r.text(unsafe.Pointer(&from.process), from.process_len), Mode: Mode(from.mode),
+		For:   duration(uint64(from.since_ns)),
+		Waits: from.flags&C.KEYLATCH_TIER_HOLD_WAITS != 0,
+		Own:   from.flags&C.KEYLATCH_TIER_HOLD_OWN != 0,
+	}
+}
+
 // copied takes a text of C's over, and gives it back.
 func copied(text *C.char) string {
 	if text == nil {
@@ -249,6 +260,7 @@ type entries struct {
 	waiters []Waiter
 	links   []ChainLink
 	keys    []TopKey
+	tier    []TierHold
 }
 
 // listed asks for a listing and reads it.
@@ -290,6 +302,11 @@ func entriesOf(listing *C.keylatch_listing) (read entries) {
 	for C.keylatch_listing_next_key(listing, key) == C.KEYLATCH_OK {
 		read.keys = append(read.keys, from.topKey(key))
 	}
+	hold := (*C.keylatch_tier_hold)(place)
+	hold.struct_size = C.sizeof_keylatch_tier_hold
+	for C.keylatch_listing_next_tier_hold(listing, hold) == C.KEYLATCH_OK {
+		read.tier = append(read.tier, from.tierHold(hold))
+	}
 	return read
 }
 
@@ -323,6 +340,15 @@ func pinnedKey(pins *runtime.Pinner, key *Key) (native C.keylatch_key) {
 		native.version, native.version_len = part(len(key.Bucket)+len(key.Object), key.Version)
 	}
 	return native
+}
+
+// optional is a key as pinnedKey is, or nil.
+func optional(pins *runtime.Pinner, key *Key) *C.keylatch_key {
+	if key == nil {
+		return nil
+	}
+	native := pinnedKey(pins, key)
+	return &native
 }
 
 // checkLibrary fails if the library that the program runs with is not the one that the package was compiled for.

@@ -74,6 +74,16 @@ func (m *Manager) list(what question, f *Filter) (entries, error) {
 	})
 }
 
+func (m *Manager) tierHolds(key *Key) ([]TierHold, error) {
+	var pins runtime.Pinner
+	defer pins.Unpin()
+	of := optional(&pins, key)
+	found, err := listed(func(listing **C.keylatch_listing) C.int32_t {
+		return C.keylatch_tier_holds(m.locks(), of, listing)
+	})
+	return found.tier, err
+}
+
 func (m *Manager) top(by TopBy, count int) ([]TopKey, error) {
 	found, err := listed(func(listing **C.keylatch_listing) C.int32_t {
 		return C.keylatch_top(m.locks(), C.int32_t(by), C.size_t(max(count, 0)), listing)
@@ -84,11 +94,7 @@ func (m *Manager) top(by TopBy, count int) ([]TopKey, error) {
 func (m *Manager) chain(key *Key, owner handle) (links []ChainLink, circle bool, err error) {
 	var pins runtime.Pinner
 	defer pins.Unpin()
-	var from *C.keylatch_key
-	if key != nil {
-		native := pinnedKey(&pins, key)
-		from = &native
-	}
+	from := optional(&pins, key)
 	var round C.int32_t
 	found, err := listed(func(listing **C.keylatch_listing) C.int32_t {
 		return C.keylatch_blocking_chain(m.locks(), from, (*C.keylatch_owner)(pointer(owner)), &round, listing)

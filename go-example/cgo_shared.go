@@ -78,12 +78,7 @@ func (t *SharedTable) list(key *Key) ([]SharedHolder, error) {
 	defer raceEnable()
 	var pins runtime.Pinner
 	defer pins.Unpin()
-	var of *C.keylatch_key
-	if key != nil {
-		native := pinnedKey(&pins, key)
-		of = &native
-	}
-	answer := C.glue_shared_holders(t.handle, of)
+	answer := C.glue_shared_holders(t.handle, optional(&pins, key))
 	if err := problem(answer); err != nil {
 		return nil, err
 	}

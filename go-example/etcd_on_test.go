@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -109,6 +110,43 @@ func TestEtcdManagersExclude(t *testing.T) {
 		t.Fatalf("%d after %d", later, fence)
 	}
 	ok(t, guard.Unlock())
+}
+
+func TestEtcdHoldsOfBothManagers(t *testing.T) {
+	one, two := etcdManager(t, "go-listed", time.Minute), etcdManager(t, "go-listed", time.Minute)
+	guard := must(one.Lock(background, sharedCat, WithOwner("indexer")))(t)
+	holds := must(two.TierHolds(&sharedCat))(t)
+	if len(holds) != 1 || !strings.Contains(holds[0].Process, "go test") {
+		t.Fatal(holds)
+	}
+	wanted := TierHold{Key: sharedCat, Mode: Exclusive, Owner: "indexer", Process: holds[0].Process}
+	if holds[0] != wanted {
+		t.Fatalf("%+v", holds[0])
+	}
+	if own := must(one.TierHolds(nil))(t); len(own) != 1 || !own[0].Own {
+		t.Fatal(own)
+	}
+	if none := must(two.TierHolds(&Key{Object: "dog.jpg"}))(t); len(none) != 0 {
+		t.Fatal(none)
+	}
+	had := make(chan error)
+	go func() {
+		guard, err := two.RLock(background, sharedCat, WithTimeout(time.Minute))
+		if err == nil {
+			err = guard.Unlock()
+		}
+		had <- err
+	}()
+	// Until the cluster has its request.
+	for len(holds) < 2 {
+		holds = must(one.TierHolds(&sharedCat))(t)
+	}
+	waits := func(hold TierHold) bool { return hold.Waits && hold.Mode == Shared && !hold.Own }
+	if !slices.ContainsFunc(holds, waits) {
+		t.Fatal(holds)
+	}
+	ok(t, guard.Unlock())
+	ok(t, <-had)
 }
 
 func TestEtcdChild(t *testing.T) {

@@ -42,6 +42,23 @@ type Waiter struct {
 	Granted bool
 }
 
+// TierHold is what a process holds, or waits for, of a key that it shares with others. What is not known is zero.
+type TierHold struct {
+	Key Key
+	// Mode is how the process has the key or wants it.
+	Mode Mode
+	// Waits is true if the process waits for the key.
+	Waits bool
+	// Own is true of the process that lists.
+	Own bool
+	// Owner is the owner's name, as its process gave it.
+	Owner string
+	// Process is for people: its host, name and number.
+	Process string
+	// For is how long the process has had the key, or has waited; etcd does not know it.
+	For time.Duration
+}
+
 // Role is what a [ChainLink] has to do with its key.
 type Role uint32
 

@@ -55,6 +55,19 @@ func (m *Manager) Waiters(filter Filter) ([]Waiter, error) {
 	return found.waiters, err
 }
 
+// TierHolds lists what all processes hold and wait for that share keys with this one, of one key or, with nil, of all. It
+// is for managers with [Options.SharedMemory] or [Options.Etcd], which it asks, and may wait for. [Manager.Holders] and
+// [Manager.Waiters] know this process alone. A process keeps a key for a while after its last hold of it, and is listed
+// for as long. Those that wait are listed with etcd.
+//
+// It fails with [ErrTier] for a manager with neither, and if what it asks does not answer.
+func (m *Manager) TierHolds(key *Key) ([]TierHold, error) {
+	if m.freed.Load() {
+		return nil, ErrClosed
+	}
+	return m.tierHolds(key)
+}
+
 // ForceRelease revokes locks and returns their holders. Waiters get the locks; the old holders' guards are void. A holder
 // may still be at work: [Guard.Fence] keeps that work from doing harm.
 //

@@ -307,6 +307,38 @@ func TestManagersShareKeys(t *testing.T) {
 	wants(t, err, ErrInvalidArgument)
 }
 
+func TestHoldsOfAllManagersListed(t *testing.T) {
+	path := sharedPath(t)
+	one, two := must(New(Options{SharedMemory: path}))(t), must(New(Options{SharedMemory: path}))(t)
+	defer one.Close()
+	defer two.Close()
+	guard := must(one.Lock(background, sharedCat, WithOwner("indexer")))(t)
+	holds := must(two.TierHolds(&sharedCat))(t)
+	if len(holds) != 1 {
+		t.Fatal(holds)
+	}
+	wanted := TierHold{Key: sharedCat, Mode: Exclusive, Owner: "indexer", Process: holds[0].Process, For: holds[0].For}
+	if holds[0] != wanted || !strings.HasPrefix(wanted.Process, "process ") {
+		t.Fatalf("%+v", holds[0])
+	}
+	if own := must(one.TierHolds(nil))(t); len(own) != 1 || !own[0].Own {
+		t.Fatal(own)
+	}
+	if none := must(two.TierHolds(&Key{Object: "dog.jpg"}))(t); len(none) != 0 {
+		t.Fatal(none)
+	}
+	ok(t, guard.Unlock())
+	_, err := one.TierHolds(&Key{Object: strings.Repeat("x", 10_000)})
+	wants(t, err, ErrInvalidKey)
+	_, err = newTest(t, Options{}).TierHolds(nil)
+	if wants(t, err, ErrTier); !strings.Contains(err.Error(), "no other process") {
+		t.Fatal(err)
+	}
+	ok(t, two.Close())
+	_, err = two.TierHolds(nil)
+	wants(t, err, ErrClosed)
+}
+
 func TestSharedReaderAndWaiterKilled(t *testing.T) {
 	path := sharedPath(t)
 	table := openTest(t, path)

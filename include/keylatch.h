@@ -368,6 +368,8 @@ int32_t keylatch_status_is_transient(int32_t status);
 
 #define KEYLATCH_STRUCT_ETCD_OPTIONS 24
 
+#define KEYLATCH_STRUCT_TIER_HOLD 25
+
 /*
  * The library's version, such as "0.1.0". Never NULL.
  *
@@ -1604,6 +1606,12 @@ int32_t keylatch_acquire_batch_queue(keylatch_manager *manager,
 /* In a deadlock: the session whose request was refused. */
 #define KEYLATCH_LINK_VICTIM 16
 
+/* The process waits for the key. */
+#define KEYLATCH_TIER_HOLD_WAITS 1
+
+/* It is a hold or a request of the process that lists. */
+#define KEYLATCH_TIER_HOLD_OWN 2
+
 /* A hold of a key. */
 typedef struct keylatch_holder {
   /* sizeof(keylatch_holder), set by the caller */
@@ -1734,6 +1742,29 @@ typedef struct keylatch_top_key {
 /* For a keylatch_top_key: its size, and zeros. */
 #define KEYLATCH_TOP_KEY_INIT \
     { sizeof(keylatch_top_key), { 0, 0, 0, 0, 0, 0 }, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+
+/* What a process has of a key, or waits for, as keylatch_tier_holds() lists it. */
+typedef struct keylatch_tier_hold {
+  /* sizeof(keylatch_tier_hold), set by the caller */
+  size_t struct_size;
+  keylatch_key key;
+  /* The owner's name, as its process gave it. */
+  const char *owner;
+  size_t owner_len;
+  /* The process, as people recognise it: its host, name and number. */
+  const char *process;
+  size_t process_len;
+  /* For how long the process has had the key, or has waited; etcd does not know it. */
+  uint64_t since_ns;
+  /* KEYLATCH_SHARED or KEYLATCH_EXCLUSIVE */
+  int32_t mode;
+  /* KEYLATCH_TIER_HOLD_WAITS, _OWN */
+  uint32_t flags;
+} keylatch_tier_hold;
+
+/* For a keylatch_tier_hold: its size, and zeros. */
+#define KEYLATCH_TIER_HOLD_INIT \
+    { sizeof(keylatch_tier_hold), { 0, 0, 0, 0, 0, 0 }, 0, 0, 0, 0, 0, 0, 0 }
 
 /* ==== THE LAST FAILURE ===========================================================================
  *
@@ -1947,6 +1978,20 @@ int32_t keylatch_listing_next_key(struct keylatch_listing *listing,
                                   keylatch_top_key *key);
 
 /*
+ * Fetches the next hold or request of a process.
+ *
+ * For the listings of keylatch_tier_holds(). Its key and its texts stay where they are until the
+ * listing is freed.
+ *
+ * Set hold->struct_size first; the rest is written on success. Errors: KEYLATCH_EEND after the last
+ * entry, which does not count as a failure for keylatch_last_error(); KEYLATCH_EINVALID if the next
+ * entry is of another kind; KEYLATCH_ENULL, KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE. Threads: any; each
+ * entry is fetched by one.
+ */
+int32_t keylatch_listing_next_tier_hold(struct keylatch_listing *listing,
+                                        keylatch_tier_hold *hold);
+
+/*
  * Says how many entries there are, those that were fetched included.
  *
  * Writes *count on success. Errors: KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any.
@@ -2012,6 +2057,23 @@ int32_t keylatch_holders(keylatch_manager *manager,
 int32_t keylatch_waiters(keylatch_manager *manager,
                          const keylatch_filter *filter,
                          keylatch_listing **listing);
+
+/*
+ * Lists what all processes hold and wait for, of one key or of all.
+ *
+ * It is for managers that share their keys by shared_memory or etcd, which it asks;
+ * keylatch_holders() and keylatch_waiters() know this process alone. A process keeps a key for a
+ * while after its last hold of it, and is listed for as long. Those that wait are listed with etcd.
+ * key is NULL for all.
+ *
+ * Writes *listing on success; it is the caller's, to be freed with keylatch_listing_free(). Errors:
+ * KEYLATCH_ETIER for a manager with neither, and if what it asks does not answer; KEYLATCH_EKEY,
+ * KEYLATCH_ECLOSED, KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EINVALID, KEYLATCH_EHANDLE. Threads:
+ * any; it may wait for an answer, so not from callbacks.
+ */
+int32_t keylatch_tier_holds(keylatch_manager *manager,
+                            const keylatch_key *key,
+                            keylatch_listing **listing);
 
 /*
  * Lists what stands out most, at most count of it.

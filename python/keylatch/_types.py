@@ -187,6 +187,30 @@ class TopKey:
 
 
 @dataclass(frozen=True, slots=True)
+class TierHold:
+    """What a process holds, or waits for, of a key that it shares with others. As a str it is a sentence."""
+
+    key: Key
+    """The key."""
+    mode: Mode
+    """How it holds it or wants it."""
+    waits: bool
+    """Whether it waits for the key."""
+    process: str
+    """The process, as people recognise it: its host, name and number."""
+    owner: str
+    """The owner's name, as its process gave it; empty if that is not known."""
+    since: float | None
+    """For how many seconds the process has had the key, or has waited; None if that is not known, as with etcd."""
+    own: bool
+    """Whether it is the process that lists."""
+    _text: str = field(repr=False, compare=False)
+
+    def __str__(self) -> str:
+        return self._text
+
+
+@dataclass(frozen=True, slots=True)
 class DeadlockLink:
     """One session of a deadlock: it waits for a lock that the next one holds, or will hold first."""
 

@@ -584,7 +584,7 @@ static void sizes(void)
         sizeof(keylatch_adaptive), sizeof(keylatch_wait_bucket), sizeof(keylatch_claims_options), sizeof(keylatch_claim_answer),
         sizeof(keylatch_claim_policy), sizeof(keylatch_claim_event), sizeof(keylatch_shared_options), sizeof(keylatch_shared_hold),
         sizeof(keylatch_shared_holder), sizeof(keylatch_waiter), sizeof(keylatch_chain_link), sizeof(keylatch_top_key),
-        sizeof(keylatch_etcd_options) };
+        sizeof(keylatch_etcd_options), sizeof(keylatch_tier_hold) };
     size_t count = sizeof sizes / sizeof *sizes, size;
     for (size_t i = 0; i < count; i++) {
         OK(keylatch_struct_size((int32_t)i + 1, &size));

@@ -212,6 +212,64 @@ static void two_managers(void)
     OK(keylatch_manager_free(apart));
 }
 
+/* Each lists what both hold and wait for; without a cluster, there is none to ask. */
+static void holds_of_both(void)
+{
+    keylatch_manager *one = in("c-listed", 60), *two = in("c-listed", 60), *alone;
+    keylatch_key cat = keylatch_key_of("photos", "cat.jpg"), dog = keylatch_key_of("photos", "dog.jpg");
+    keylatch_request_options named = KEYLATCH_REQUEST_OPTIONS_INIT;
+    keylatch_tier_hold hold = KEYLATCH_TIER_HOLD_INIT;
+    keylatch_holder holder = KEYLATCH_HOLDER_INIT;
+    keylatch_listing *listing;
+    keylatch_queue *queue;
+    uint64_t grant, other, ticket;
+    size_t count, waits = 0;
+    char *text;
+    named.owner_name = "indexer";
+    named.owner_name_len = strlen(named.owner_name);
+    OK(keylatch_acquire(one, &cat, KEYLATCH_EXCLUSIVE, 120 * SECOND, &named, &grant));
+    OK(keylatch_tier_holds(two, &cat, &listing));
+    CHECK_STATUS(KEYLATCH_EINVALID, keylatch_listing_next_holder(listing, &holder));
+    CHECK(strstr(keylatch_last_error(), "keylatch_listing_next_tier_hold()"));
+    OK(keylatch_listing_next_tier_hold(listing, &hold));
+    CHECK(hold.mode == KEYLATCH_EXCLUSIVE && hold.flags == 0 && hold.since_ns == 0);
+    CHECK(hold.owner_len == 7 && memcmp(hold.owner, "indexer", 7) == 0 && hold.process_len > 0);
+    CHECK(hold.key.object_len == 7 && memcmp(hold.key.object, "cat.jpg", 7) == 0 && hold.key.version == NULL);
+    CHECK_STATUS(KEYLATCH_EEND, keylatch_listing_next_tier_hold(listing, &hold));
+    OK(keylatch_listing_text(listing, &text));
+    CHECK(strstr(text, "\"indexer\" of ") && strstr(text, "tests/c/etcd.c") && strstr(text, "holds \"photos\"/\"cat.jpg\" (exclusive)"));
+    keylatch_text_free(text);
+    OK(keylatch_listing_free(listing));
+    OK(keylatch_tier_holds(one, NULL, &listing));
+    OK(keylatch_listing_count(listing, &count));
+    OK(keylatch_listing_next_tier_hold(listing, &hold));
+    CHECK(count == 1 && hold.flags == KEYLATCH_TIER_HOLD_OWN);
+    OK(keylatch_listing_free(listing));
+    OK(keylatch_tier_holds(two, &dog, &listing));
+    OK(keylatch_listing_count(listing, &count));
+    CHECK(count == 0);
+    OK(keylatch_listing_free(listing));
+    OK(keylatch_queue_new(two, &queue));
+    OK(keylatch_acquire_queue(two, &cat, KEYLATCH_SHARED, KEYLATCH_WAIT_FOREVER, NULL, queue, 0, &other, &ticket));
+    /* Until the cluster has its request. */
+    for (count = 0; count < 2;) {
+        OK(keylatch_tier_holds(one, &cat, &listing));
+        OK(keylatch_listing_count(listing, &count));
+        for (waits = 0; keylatch_listing_next_tier_hold(listing, &hold) == KEYLATCH_OK;)
+            waits += hold.flags == KEYLATCH_TIER_HOLD_WAITS && hold.mode == KEYLATCH_SHARED;
+        OK(keylatch_listing_free(listing));
+    }
+    CHECK(count == 2 && waits == 1);
+    OK(keylatch_queue_free(queue));
+    OK(keylatch_release(one, grant));
+    OK(keylatch_manager_free(one));
+    OK(keylatch_manager_free(two));
+    OK(keylatch_manager_new(NULL, &alone));
+    CHECK_STATUS(KEYLATCH_ETIER, keylatch_tier_holds(alone, NULL, &listing));
+    CHECK(strstr(keylatch_last_error(), "no other process"));
+    OK(keylatch_manager_free(alone));
+}
+
 /* The network's threads leave signals to the program's. */
 static void signals_are_left(void)
 {
@@ -408,6 +466,7 @@ int main(int count, char **arguments)
         return 0;
     }
     two_managers();
+    holds_of_both();
     signals_are_left();
     handed_over();
     killed();

@@ -11,6 +11,7 @@ import os
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -186,6 +187,27 @@ def test_managers_exclude_each_other() -> None:
     assert asyncio.run(waits()) > fence
     with two.lock_many([CAT, "dog.jpg"], timeout=60):
         assert one.try_lock("dog.jpg") is None
+
+
+@with_server
+def test_holds_of_both_managers_listed() -> None:
+    one, two = manager("py-listed"), manager("py-listed")
+    with ThreadPoolExecutor() as pool, one.lock(CAT, owner="indexer", timeout=60):
+        assert two.holders() == []
+        (seen,) = two.tier_holds(CAT)
+        assert (seen.key, seen.mode, seen.owner, seen.waits, seen.own) == (CAT, "exclusive", "indexer", False, False)
+        assert "pytest" in seen.process
+        assert seen.since is None
+        assert str(seen).startswith('"indexer" of ')
+        (own,) = one.tier_holds()
+        assert own.own
+        assert two.tier_holds("dog.jpg") == []
+        waiting = pool.submit(two.lock, CAT, shared=True, timeout=60)
+        while not any(hold.waits for hold in one.tier_holds(CAT)):  # until the cluster has its request
+            pass
+        (waits,) = [hold for hold in one.tier_holds(CAT) if hold.waits]
+        assert (waits.mode, waits.own) == ("shared", False)
+    waiting.result().release()
 
 
 @with_server

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from children import Child
-from keylatch import LockManager, LockTimeout, NotHeld, SharedFileError
+from keylatch import Closed, InvalidKey, LockManager, LockTimeout, NotHeld, SharedFileError, TierFailed
 
 HOLD = """
 from keylatch import LockManager
@@ -53,6 +53,34 @@ def test_key_of_killed_process_is_free(folder: Path) -> None:
             assert not guard.previous_holder_died
         with pytest.raises(NotHeld):
             _ = guard.previous_holder_died
+
+
+def test_holds_of_processes_listed(folder: Path) -> None:
+    path = str(folder / "locks")
+    locks = LockManager(shared_memory=path)
+    with Child(HOLD, path) as child:
+        assert child.hear() == "holds"
+        assert locks.holders() == []
+        (hold,) = locks.tier_holds(CAT)
+        assert (hold.key, hold.mode, hold.owner, hold.waits, hold.own) == (CAT, "exclusive", "indexer", False, False)
+        assert hold.since is not None
+        assert hold.process.startswith("process ")
+        assert [hold.key for hold in locks.tier_holds()] == [CAT]
+        assert locks.tier_holds("dog.jpg") == []
+    with locks.lock("dog.jpg", timeout=60):
+        assert [hold.own for hold in locks.tier_holds("dog.jpg")] == [True]
+
+
+def test_manager_without_tier_lists_no_processes() -> None:
+    locks = LockManager()
+    with pytest.raises(TierFailed, match="with no other process") as raised:
+        locks.tier_holds()
+    assert raised.value.kind == "unsupported"
+    with pytest.raises(InvalidKey):
+        locks.tier_holds("x" * 10_000)
+    locks.close()
+    with pytest.raises(Closed):
+        locks.tier_holds()
 
 
 def test_processes_count(folder: Path) -> None:

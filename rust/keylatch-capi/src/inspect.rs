@@ -68,6 +68,32 @@ pub unsafe extern "C" fn keylatch_waiters(
     })
 }
 
+/// Lists what all processes hold and wait for, of one key or of all.
+///
+/// It is for managers that share their keys by shared_memory or etcd, which it asks; keylatch_holders() and keylatch_waiters() know this process
+/// alone. A process keeps a key for a while after its last hold of it, and is listed for as long. Those that wait are
+/// listed with etcd. key is NULL for all.
+///
+/// Writes *listing on success; it is the caller's, to be freed with keylatch_listing_free(). Errors: KEYLATCH_ETIER for a manager
+/// with neither, and if what it asks does not answer; KEYLATCH_EKEY, KEYLATCH_ECLOSED, KEYLATCH_EFORKED, KEYLATCH_ENULL,
+/// KEYLATCH_EINVALID, KEYLATCH_EHANDLE. Threads: any; it may wait for an answer, so not from callbacks.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn keylatch_tier_holds(
+    manager: *mut keylatch_manager,
+    key: *const keylatch_key,
+    listing: *mut *mut keylatch_listing,
+) -> i32 {
+    call(|| {
+        // SAFETY: the header says what the caller promises.
+        let out = unsafe { Out::new(listing) }?;
+        let manager = manager::enter_here(manager)?;
+        // SAFETY: the header says what the caller promises.
+        let key = if key.is_null() { None } else { Some(unsafe { key::read(key) }?) };
+        out.write(answered(Answer::Tier(manager.locks.tier_holds(key).map_err(Failure::from)?))?);
+        Ok(())
+    })
+}
+
 /// Lists what stands out most, at most count of it.
 ///
 /// by is KEYLATCH_TOP_AGE or KEYLATCH_TOP_WAITERS. For each it lists a key with its oldest holder (or none, if it was

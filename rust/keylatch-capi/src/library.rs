@@ -40,6 +40,7 @@ pub const KEYLATCH_STRUCT_WAITER: i32 = 21;
 pub const KEYLATCH_STRUCT_CHAIN_LINK: i32 = 22;
 pub const KEYLATCH_STRUCT_TOP_KEY: i32 = 23;
 pub const KEYLATCH_STRUCT_ETCD_OPTIONS: i32 = 24;
+pub const KEYLATCH_STRUCT_TIER_HOLD: i32 = 25;
 
 /// The library's version, such as "0.1.0". Never NULL.
 ///
@@ -103,6 +104,7 @@ pub unsafe extern "C" fn keylatch_struct_size(which: i32, size: *mut usize) -> i
             KEYLATCH_STRUCT_CHAIN_LINK => size_of::<listed::keylatch_chain_link>(),
             KEYLATCH_STRUCT_TOP_KEY => size_of::<listed::keylatch_top_key>(),
             KEYLATCH_STRUCT_ETCD_OPTIONS => size_of::<etcd::keylatch_etcd_options>(),
+            KEYLATCH_STRUCT_TIER_HOLD => size_of::<listed::keylatch_tier_hold>(),
             other => return Err(invalid(format!("{other} is no struct's number"))),
         });
         Ok(())

@@ -6,6 +6,7 @@
 
 use crate::boundary::{Versioned, flag, nanoseconds};
 use crate::key::{keylatch_key, number_of};
+use keylatch::tier::RemoteHold;
 use keylatch::{ChainLink, DeadlockLink, Grant, Holder, HolderInfo, LockOrderReport, TopKey, WaiterInfo};
 use std::collections::HashSet;
 use std::ffi::c_char;
@@ -156,6 +157,32 @@ pub struct keylatch_top_key {
     pub flags: u32,
 }
 
+/// The process waits for the key.
+pub const KEYLATCH_TIER_HOLD_WAITS: u32 = 1;
+/// It is a hold or a request of the process that lists.
+pub const KEYLATCH_TIER_HOLD_OWN: u32 = 2;
+
+/// What a process has of a key, or waits for, as keylatch_tier_holds() lists it.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct keylatch_tier_hold {
+    /// sizeof(keylatch_tier_hold), set by the caller
+    pub struct_size: usize,
+    pub key: keylatch_key,
+    /// The owner's name, as its process gave it.
+    pub owner: *const c_char,
+    pub owner_len: usize,
+    /// The process, as people recognise it: its host, name and number.
+    pub process: *const c_char,
+    pub process_len: usize,
+    /// For how long the process has had the key, or has waited; etcd does not know it.
+    pub since_ns: u64,
+    /// KEYLATCH_SHARED or KEYLATCH_EXCLUSIVE
+    pub mode: i32,
+    /// KEYLATCH_TIER_HOLD_WAITS, _OWN
+    pub flags: u32,
+}
+
 // SAFETY: integers and pointers without padding, as the assertion below shows.
 unsafe impl Versioned for keylatch_holder {
     const FIRST_SIZE: usize = 136;
@@ -180,11 +207,18 @@ unsafe impl Versioned for keylatch_top_key {
     const NAME: &'static str = "keylatch_top_key";
 }
 
+// SAFETY: as above.
+unsafe impl Versioned for keylatch_tier_hold {
+    const FIRST_SIZE: usize = 104;
+    const NAME: &'static str = "keylatch_tier_hold";
+}
+
 const _: () = assert!(
     size_of::<keylatch_holder>() == 136
         && size_of::<keylatch_waiter>() == 120
         && size_of::<keylatch_chain_link>() == 152
         && size_of::<keylatch_top_key>() == 128
+        && size_of::<keylatch_tier_hold>() == 104
 );
 
 impl keylatch_holder {
@@ -365,6 +399,22 @@ impl keylatch_top_key {
             held_ns: holder.held_ns,
             mode: holder.mode,
             flags: holder.flags,
+        }
+    }
+}
+
+impl keylatch_tier_hold {
+    pub(crate) fn of(hold: &RemoteHold) -> Self {
+        Self {
+            struct_size: 0,
+            key: keylatch_key::of(hold.key.as_ref()),
+            owner: hold.owner.as_ptr().cast(),
+            owner_len: hold.owner.len(),
+            process: hold.process.as_ptr().cast(),
+            process_len: hold.process.len(),
+            since_ns: hold.since.map_or(0, nanoseconds),
+            mode: number_of(hold.mode),
+            flags: flag(hold.waits, KEYLATCH_TIER_HOLD_WAITS) | flag(hold.own, KEYLATCH_TIER_HOLD_OWN),
         }
     }
 }

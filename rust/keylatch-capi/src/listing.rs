@@ -11,10 +11,11 @@
 use crate::boundary::{Out, SizedOut, Versioned, call, nanoseconds};
 use crate::figures::text;
 use crate::handle::{self, Kind, Mark};
-use crate::listed::{keylatch_chain_link, keylatch_holder, keylatch_top_key, keylatch_waiter};
+use crate::listed::{keylatch_chain_link, keylatch_holder, keylatch_tier_hold, keylatch_top_key, keylatch_waiter};
 use crate::manager::handed_out;
 use crate::refusal::{Failure, invalid};
 use crate::status::{KEYLATCH_EEND, KEYLATCH_OK};
+use keylatch::tier::RemoteHold;
 use keylatch::{BlockingChain, Cycle, Grant, HolderInfo, LockOrderReport, TopKey, WaiterInfo};
 use std::collections::HashSet;
 use std::ffi::c_char;
@@ -46,6 +47,7 @@ pub(crate) enum Answer {
     Chain { chain: BlockingChain, rows: Vec<Row>, running: HashSet<Grant> },
     Deadlocks { cycles: Vec<Cycle>, rows: Vec<Row> },
     Orders { reports: Vec<LockOrderReport>, rows: Vec<Row> },
+    Tier(Vec<RemoteHold>),
     Other(Box<dyn Entries>),
 }
 
@@ -63,6 +65,7 @@ pub(crate) enum Entry {
     Waiter(keylatch_waiter),
     Link(keylatch_chain_link),
     TopKey(keylatch_top_key),
+    TierHold(keylatch_tier_hold),
 }
 
 impl Entry {
@@ -73,6 +76,7 @@ impl Entry {
             Self::Waiter(_) => "keylatch_listing_next_waiter()",
             Self::Link(_) => "keylatch_listing_next_link()",
             Self::TopKey(_) => "keylatch_listing_next_key()",
+            Self::TierHold(_) => "keylatch_listing_next_tier_hold()",
         }
     }
 }
@@ -117,6 +121,7 @@ impl Answer {
             Self::Waiters(waiters) => waiters.len(),
             Self::Top(keys) => keys.len(),
             Self::Chain { rows, .. } | Self::Deadlocks { rows, .. } | Self::Orders { rows, .. } => rows.len(),
+            Self::Tier(holds) => holds.len(),
             Self::Other(about) => about.len(),
         }
     }
@@ -150,6 +155,7 @@ impl Answer {
                 let (link, time_ns) = (row.link as u64 + 1, nanoseconds(report.at));
                 Some(Entry::Link(keylatch_chain_link { link, time_ns, ..found }))
             }
+            Self::Tier(holds) => holds.get(position).map(|hold| Entry::TierHold(keylatch_tier_hold::of(hold))),
             Self::Other(about) => about.entry(position),
         }
     }
@@ -169,6 +175,7 @@ impl Answer {
             Self::Chain { chain, .. } => lines(std::slice::from_ref(chain)),
             Self::Deadlocks { cycles, .. } => lines(cycles),
             Self::Orders { reports, .. } => lines(reports),
+            Self::Tier(holds) => lines(holds),
             Self::Other(about) => lines(&[about]),
         }
     }
@@ -297,6 +304,27 @@ pub unsafe extern "C" fn keylatch_listing_next_key(listing: *mut keylatch_listin
     unsafe {
         next(listing, key, |entry| match entry {
             Entry::TopKey(key) => Ok(key),
+            other => Err(other),
+        })
+    }
+}
+
+/// Fetches the next hold or request of a process.
+///
+/// For the listings of keylatch_tier_holds(). Its key and its texts stay where they are until the listing is freed.
+///
+/// Set hold->struct_size first; the rest is written on success. Errors: KEYLATCH_EEND after the last entry, which does
+/// not count as a failure for keylatch_last_error(); KEYLATCH_EINVALID if the next entry is of another kind;
+/// KEYLATCH_ENULL, KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE. Threads: any; each entry is fetched by one.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn keylatch_listing_next_tier_hold(
+    listing: *mut keylatch_listing,
+    hold: *mut keylatch_tier_hold,
+) -> i32 {
+    // SAFETY: the header says what the caller promises.
+    unsafe {
+        next(listing, hold, |entry| match entry {
+            Entry::TierHold(hold) => Ok(hold),
             other => Err(other),
         })
     }

@@ -5,6 +5,7 @@ use crate::errors::cycle_to_python;
 use crate::key::{self, AskedKey};
 use crate::numbers::{Seconds, Text, argument};
 use crate::owner::AskedOwner;
+use keylatch::tier::RemoteHold;
 use keylatch::{
     BlockingChain, ChainLink, Cycle, Filter, HolderInfo, LockOrderLink, LockOrderReport, LockOrderReports, Mode,
     TopKey, WaiterInfo,
@@ -99,6 +100,22 @@ fn waiter<'py>(py: Python<'py>, info: &WaiterInfo) -> PyResult<Bound<'py, PyAny>
 
 pub(crate) fn waiters<'py>(py: Python<'py>, infos: &[WaiterInfo]) -> PyResult<Bound<'py, PyList>> {
     PyList::new(py, infos.iter().map(|info| waiter(py, info)).collect::<PyResult<Vec<_>>>()?)
+}
+
+pub(crate) fn tier_holds<'py>(py: Python<'py>, holds: &[RemoteHold]) -> PyResult<Bound<'py, PyList>> {
+    let one = |hold: &RemoteHold| {
+        class(py, "TierHold")?.call1((
+            key::to_python(py, &hold.key)?,
+            mode_to_python(py, hold.mode)?,
+            hold.waits,
+            &*hold.process,
+            &*hold.owner,
+            hold.since.map(|since| since.as_secs_f64()),
+            hold.own,
+            hold.to_string(),
+        ))
+    };
+    PyList::new(py, holds.iter().map(one).collect::<PyResult<Vec<_>>>()?)
 }
 
 pub(crate) fn chain<'py>(py: Python<'py>, chain: &BlockingChain) -> PyResult<Bound<'py, PyAny>> {

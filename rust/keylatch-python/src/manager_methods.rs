@@ -281,6 +281,28 @@ impl LockManager {
         listed::chain(py, &chain)
     }
 
+    /// List what all processes hold and wait for, of one key or of all.
+    ///
+    /// It is for managers that share their keys by shared_memory or etcd, which it asks; holders() and waiters() know this process alone. A
+    /// process keeps a key for a while after its last hold of it, and is listed for as long. Those that wait are listed
+    /// with etcd. TierFailed for managers with neither, and if what it asks does not answer.
+    ///
+    /// >>> from keylatch import LockManager
+    /// >>> import os, tempfile
+    /// >>> with tempfile.TemporaryDirectory() as folder:
+    /// ...     locks = LockManager(shared_memory=os.path.join(folder, "locks"))
+    /// ...     with locks.lock("cat.jpg", owner="indexer"):
+    /// ...         for hold in locks.tier_holds():
+    /// ...             print(hold.key, hold.owner, hold.mode, hold.own)
+    /// cat.jpg indexer exclusive True
+    #[pyo3(signature = (key = None))]
+    fn tier_holds<'py>(&self, py: Python<'py>, key: Option<Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyList>> {
+        let locks = self.own_locks(py)?;
+        let key = key.as_ref().map(AskedKey::of).transpose()?;
+        let key = key.as_ref().map(AskedKey::as_ref);
+        listed::tier_holds(py, &py.detach(|| locks.tier_holds(key)).or_raise(py)?)
+    }
+
     #[expect(clippy::needless_pass_by_value, reason = "as pyo3 calls it")]
     fn _top<'py>(&self, py: Python<'py>, count: Whole, by: &str) -> PyResult<Bound<'py, PyList>> {
         let by = match by {

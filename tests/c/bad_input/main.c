@@ -22,6 +22,8 @@
 static const char *const kinds[] = { "manager", "owner", "queue", "listing", "events", "claims", "claimant", "claim queue", "claim watch", "shared table", "pinned key" };
 
 char shared_path[64];
+/* The file of a manager that shares its keys. */
+static char tier_path[80];
 uint32_t shared_member;
 
 static struct {
@@ -162,6 +164,13 @@ static void prepare(enum prepared how)
         OK(keylatch_blocking_chain(fixture.locks, &held, NULL, NULL, &listing));
     if (how == WITH_A_TOP_KEY)
         OK(keylatch_top(fixture.locks, KEYLATCH_TOP_AGE, 1, &listing));
+    if (how == WITH_A_TIER) {
+        keylatch_manager_options options = KEYLATCH_MANAGER_OPTIONS_INIT;
+        options.shared_memory = tier_path;
+        OK(keylatch_manager_new(&options, (keylatch_manager **)&fixture.handles[MANAGER]));
+        OK(keylatch_try(fixture.handles[MANAGER], &held, KEYLATCH_EXCLUSIVE, NULL, &grant));
+        OK(keylatch_tier_holds(fixture.handles[MANAGER], NULL, &listing));
+    }
     if (listing) {
         OK(keylatch_listing_free(fixture.handles[LISTING]));
         fixture.handles[LISTING] = listing;
@@ -177,6 +186,8 @@ static void clean_up(void)
         free_handle((enum kind)kind, fixture.others[kind]);
     for (int kind = KINDS - 1; kind >= 0; kind--)
         free_handle((enum kind)kind, fixture.handles[kind]);
+    if (fixture.handles[MANAGER] != fixture.locks && fixture.handles[MANAGER] != NULL)
+        free_handle(MANAGER, fixture.locks);
     keylatch_text_free(fixture.text);
     keylatch_last_error_clear();
 }
@@ -543,6 +554,7 @@ int main(int count, char **arguments)
         return 2;
     }
     snprintf(shared_path, sizeof shared_path, "/dev/shm/keylatch-bad-input-%d", (int)getpid());
+    snprintf(tier_path, sizeof tier_path, "%s-tier", shared_path);
     promises_of(arguments[2]);
     every_symbol_is_tried(arguments[1]);
     every_function();
@@ -552,7 +564,7 @@ int main(int count, char **arguments)
             if (!(function->params[0].is == A_HANDLE && function->params[0].may & BE_CONSUMED && function->params[0].kind == MANAGER))
                 in_a_child(function);
     promises_forgotten();
-    CHECK(unlink(shared_path) == 0);
+    CHECK(unlink(shared_path) == 0 && unlink(tier_path) == 0);
     printf("%zu functions, %zu calls with bad input, %zu in a forked child\n", function_count, tried, forked);
     return 0;
 }

@@ -68,6 +68,7 @@ const struct shape listed_holders = { SHAPE(keylatch_holder, 136), { { 0 } } };
 const struct shape listed_waiters = { SHAPE(keylatch_waiter, 120), { { 0 } } };
 const struct shape listed_links = { SHAPE(keylatch_chain_link, 152), { { 0 } } };
 const struct shape listed_keys = { SHAPE(keylatch_top_key, 128), { { 0 } } };
+const struct shape listed_tier_holds = { SHAPE(keylatch_tier_hold, 104), { { 0 } } };
 const struct shape metrics = { SHAPE(keylatch_metrics, 160), { { 0 } } };
 const struct shape adaptive = { SHAPE(keylatch_adaptive, 72), { { 0 } } };
 const struct shape health = { SHAPE(keylatch_health, 40), { { 0 } } };
@@ -176,11 +177,13 @@ CALL(listing_next_holder, P(0), P(1))
 CALL(listing_next_waiter, P(0), P(1))
 CALL(listing_next_link, P(0), P(1))
 CALL(listing_next_key, P(0), P(1))
+CALL(listing_next_tier_hold, P(0), P(1))
 CALL(listing_count, P(0), P(1))
 CALL(listing_text, P(0), P(1))
 CALL(listing_free, P(0))
 CALL(holders, P(0), P(1), P(2))
 CALL(waiters, P(0), P(1), P(2))
+CALL(tier_holds, P(0), P(1), P(2))
 CALL(top, P(0), I(1), N(2), P(3))
 CALL(blocking_chain, P(0), P(1), P(2), P(3), P(4))
 CALL(recent_deadlocks, P(0), P(1))
@@ -314,11 +317,13 @@ const struct function functions[] = {
     { FUNCTION(listing_next_waiter), { HANDLE(LISTING), FILLED(listed_waiters) }, WITH_A_WAITER, 1 },
     { FUNCTION(listing_next_link), { HANDLE(LISTING), FILLED(listed_links) }, WITH_A_CHAIN, 1 },
     { FUNCTION(listing_next_key), { HANDLE(LISTING), FILLED(listed_keys) }, WITH_A_TOP_KEY, 1 },
+    { FUNCTION(listing_next_tier_hold), { HANDLE(LISTING), FILLED(listed_tier_holds) }, WITH_A_TIER, 1 },
     { FUNCTION(listing_count), { HANDLE(LISTING), WRITTEN }, PLAINLY, 1 },
     { FUNCTION(listing_text), { HANDLE(LISTING), TEXT }, PLAINLY, 1 },
     { FUNCTION(listing_free), { FREES(LISTING) }, PLAINLY, 0 },
     { FUNCTION(holders), { HANDLE(MANAGER), OPTIONS(filters), MADE(LISTING) }, PLAINLY, 0 },
     { FUNCTION(waiters), { HANDLE(MANAGER), OPTIONS(filters), MADE(LISTING) }, PLAINLY, 0 },
+    { FUNCTION(tier_holds), { HANDLE(MANAGER), { .is = A_KEY, .may = BE_NULL }, MADE(LISTING) }, WITH_A_TIER, 0 },
     { FUNCTION(top), { HANDLE(MANAGER), MODE, NUMBER(3), MADE(LISTING) }, PLAINLY, 0 },
     { FUNCTION(blocking_chain), { HANDLE(MANAGER), { .is = A_KEY, .null_is = KEYLATCH_EINVALID, .may = BE_LONG }, { .is = NOTHING }, WRITTEN_OR_NULL, MADE(LISTING) }, PLAINLY, 0 },
     { FUNCTION(blocking_chain), { HANDLE(MANAGER), { .is = NOTHING }, { .is = A_HANDLE, .kind = OWNER, .null_is = KEYLATCH_EINVALID }, WRITTEN_OR_NULL, MADE(LISTING) }, PLAINLY, 0 },

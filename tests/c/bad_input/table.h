@@ -50,7 +50,7 @@ struct shape {
 };
 
 extern const struct shape manager_options, owner_options, request_options, batch_options, filters, event_options,
-    listed_holders, listed_waiters, listed_links, listed_keys, metrics, health, adaptive, claims_options, claim_policies, claim_answers, claim_events, shared_options,
+    listed_holders, listed_waiters, listed_links, listed_keys, listed_tier_holds, metrics, health, adaptive, claims_options, claim_policies, claim_answers, claim_events, shared_options,
     shared_requests, shared_holds;
 
 /* The file of the shared tables, and the number of the process in the one that is held. */
@@ -79,7 +79,7 @@ union argument {
 #define MOST_PARAMS 11
 
 enum prepared { PLAINLY, WITH_A_TIMEOUT, WITH_A_DEADLOCK, WITH_A_COMPLETION, WITH_AN_EVENT, WITH_A_SHARED_GRANT,
-    WITH_A_WAITER, WITH_A_CHAIN, WITH_A_TOP_KEY };
+    WITH_A_WAITER, WITH_A_CHAIN, WITH_A_TOP_KEY, WITH_A_TIER };
 
 struct function {
     const char *name;

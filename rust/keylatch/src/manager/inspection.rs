@@ -6,7 +6,7 @@ use crate::hold::Lost;
 use crate::inspect::{BlockingChain, ChainStart, Filter, LockOrderReports, TopBy, TopKey};
 use crate::key::KeyRef;
 use crate::listed::{HolderInfo, WaiterInfo};
-use crate::tier::{RemoteHold, TierError};
+use crate::tier::{RemoteHold, TierError, TierErrorKind};
 
 impl FastObjectLockManager {
     /// Returns all holds that the filter lets pass, in no particular order.
@@ -57,18 +57,27 @@ impl FastObjectLockManager {
     /// listed, whether one of its threads has the lock or not. Asks the tier, and may block.
     ///
     /// # Errors
-    /// [`LockError::Tier`] without a tier, and where the tier does not answer or does not list.
+    /// [`LockError::Tier`] without a tier, and where the tier does not answer or does not list; [`LockError::InvalidKey`],
+    /// [`LockError::Closed`] and [`LockError::Forked`].
     ///
     /// ```
-    /// # use keylatch::{FastObjectLockManager, LockError};
-    /// let alone = FastObjectLockManager::new();
-    /// assert!(matches!(alone.tier_holds(None), Err(LockError::Tier { .. })));
+    /// # use keylatch::FastObjectLockManager;
+    /// let alone = FastObjectLockManager::new().tier_holds(None).expect_err("it has no tier");
+    /// assert!(alone.to_string().contains("no other process"), "{alone}");
     /// ```
     pub fn tier_holds(&self, key: Option<KeyRef<'_>>) -> Result<Vec<RemoteHold>, LockError> {
+        self.core().service()?;
+        if let Some(key) = &key {
+            self.core().check_key(key)?;
+        }
         let mut found = Vec::new();
         let listed = match self.core().tiered() {
             Some(tiered) => tiered.tier().list(key, &mut |hold| found.push(hold)),
-            None => Err(TierError::unsupported("list")),
+            None => Err(TierError::new(
+                TierErrorKind::Unsupported,
+                "the manager shares its keys with no other process",
+                "make it with a tier, or list what it has itself",
+            )),
         };
         listed.map(|()| found).map_err(|error| LockError::Tier { error })
     }

@@ -3,6 +3,7 @@
 use super::error::TierError;
 use crate::key::{KeyRef, ObjectKey};
 use crate::mode::Mode;
+use std::fmt;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
@@ -129,4 +130,18 @@ pub struct RemoteHold {
     pub since: Option<Duration>,
     /// Whether it is a permit or ask of the process that lists.
     pub own: bool,
+}
+
+impl fmt::Display for RemoteHold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { key, mode, waits, process, owner, since, .. } = self;
+        if !owner.is_empty() {
+            write!(f, "{owner:?} of ")?;
+        }
+        write!(f, "{process} {} {key:#} ({mode}", if *waits { "waits for" } else { "holds" })?;
+        match since {
+            Some(since) => write!(f, ", for {since:?})"),
+            None => write!(f, ")"),
+        }
+    }
 }

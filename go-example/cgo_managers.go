@@ -43,6 +43,12 @@ func newManager(o *Options) (handle, error) {
 	if o.LockOrder {
 		options.flags |= C.KEYLATCH_MANAGER_LOCK_ORDER
 	}
+	switch o.ReaderSlots {
+	case SlotsOn:
+		options.flags |= C.KEYLATCH_MANAGER_READER_SLOTS
+	case SlotsOff:
+		options.flags |= C.KEYLATCH_MANAGER_NO_READER_SLOTS
+	}
 	if o.SharedMemory != "" {
 		path := C.CString(o.SharedMemory)
 		defer C.free(unsafe.Pointer(path))

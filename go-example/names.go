@@ -28,6 +28,11 @@ func (v Victim) String() string {
 	return named("Victim", []string{"asker", "youngest", "lowest priority"}, v)
 }
 
+// String is "slots on" or "slots off".
+func (s ReaderSlots) String() string {
+	return named("ReaderSlots", []string{"slots on", "slots off"}, s)
+}
+
 // String is "holds" or "waits".
 func (r Role) String() string { return named("Role", []string{"holds", "waits"}, r) }
 

@@ -18,6 +18,7 @@ func TestNumbersHaveNames(t *testing.T) {
 	}{
 		{Eventual, "eventual"}, {ReaderFirst, "reader first"}, {Fairness(0), "Fairness(0)"}, {Fairness(9), "Fairness(9)"},
 		{Deny, "deny"}, {Count, "count"}, {Asker, "asker"}, {LowestPriority, "lowest priority"}, {Victim(4), "Victim(4)"},
+		{SlotsOn, "slots on"}, {SlotsOff, "slots off"}, {ReaderSlots(0), "ReaderSlots(0)"},
 		{Holds, "holds"}, {Waits, "waits"}, {TopAge, "age"}, {TopWaiters, "waiters"}, {TopBy(-1), "TopBy(-1)"},
 		{SlowWait, "slow wait"}, {Expired, "expired lease"}, {OrdersGoRound, "lock order"}, {EventKind(99), "EventKind(99)"},
 		{Exclusive, "exclusive"}, {Mode(7), "Mode(7)"}, {Health{Healthy: true}, "healthy"},

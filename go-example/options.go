@@ -45,6 +45,18 @@ const (
 	LowestPriority Victim = 3
 )
 
+// ReaderSlots says where the readers of a key write that many threads read at a time.
+type ReaderSlots uint32
+
+const (
+	// SlotsOn lets each reader of such a key write to memory of its own thread, which the others do not share. The first
+	// request that asks for the key exclusively or lists its holders looks at the memory of all threads: some microseconds.
+	// The default.
+	SlotsOn ReaderSlots = 1
+	// SlotsOff has all readers write to the memory of the key.
+	SlotsOff ReaderSlots = 2
+)
+
 // OvertakeNever is for [Options.OvertakeLimit]: no waiter is ever overtaken.
 const OvertakeNever = 1<<32 - 1
 
@@ -100,6 +112,9 @@ type Options struct {
 	// [Manager.LockOrders] and an event tell of. For development: every request of a session takes a mutex then.
 	LockOrder bool
 
+	// ReaderSlots says where the readers of a key write that many threads read at a time. Default SlotsOn.
+	ReaderSlots ReaderSlots
+
 	// OnLeak is called, on a goroutine of its own, with a guard that became garbage while it was held. Default: log it.
 	// Nothing is released: the library cannot know whether what the lock protects is in order. [Manager.Leaked] counts
 	// them.
@@ -126,6 +141,9 @@ func (o *Options) check() error {
 	settings = append(settings, setting{"EtcdOptions.TTL", e.TTL}, setting{"EtcdOptions.ConnectTimeout", e.ConnectTimeout})
 	if err := negative(settings...); err != nil {
 		return err
+	}
+	if o.ReaderSlots > SlotsOff {
+		return &Error{Code: ErrInvalidConfig, Message: fmt.Sprintf("%v is neither SlotsOn nor SlotsOff", o.ReaderSlots)}
 	}
 	return o.checkEtcd()
 }

@@ -123,6 +123,46 @@ func TestPinsEndWithTheirManager(t *testing.T) {
 	pinned.Unpin()
 }
 
+func TestReaderSlotsAreASetting(t *testing.T) {
+	for _, slots := range []ReaderSlots{0, SlotsOn, SlotsOff} {
+		m := newTest(t, Options{ReaderSlots: slots})
+		pinned := must(m.Pin(inode))(t)
+		count := 0
+		var all sync.WaitGroup
+		for range 4 {
+			all.Add(1)
+			go func() {
+				defer all.Done()
+				mutex, byKey := pinned.RWMutex(), m.RWMutex(inode)
+				for turn := range 4000 {
+					switch {
+					case turn%50 == 0:
+						mutex.Lock()
+						count++
+						mutex.Unlock()
+					case turn%2 == 0:
+						byKey.RLock()
+						_ = count
+						byKey.RUnlock()
+					default:
+						mutex.RLock()
+						_ = count
+						mutex.RUnlock()
+					}
+				}
+			}()
+		}
+		all.Wait()
+		if holders := must(m.Metrics())(t).Holders; count != 4*4000/50 || holders != 0 {
+			t.Fatalf("%v: %d writes, %d holders", slots, count, holders)
+		}
+	}
+	_, err := New(Options{ReaderSlots: 3})
+	if failure := wants(t, err, ErrInvalidConfig); !strings.Contains(failure.Message, "ReaderSlots") {
+		t.Fatal(failure)
+	}
+}
+
 func TestPinnedMutexExcludes(t *testing.T) {
 	m := newTest(t, Options{})
 	count := 0

@@ -573,6 +573,18 @@ typedef struct keylatch_etcd_options {
  */
 #define KEYLATCH_MANAGER_LOCK_ORDER 2
 
+/*
+ * Lets the readers of a crowded key write nothing that their threads share.
+ *
+ * Each writes to memory of its own thread instead. The first request that asks for the key
+ * exclusively, converts a lock or lists its holders looks at the memory of all threads: some
+ * microseconds. Not where a tier shares the keys. The default.
+ */
+#define KEYLATCH_MANAGER_READER_SLOTS 4
+
+/* The opposite of KEYLATCH_MANAGER_READER_SLOTS. */
+#define KEYLATCH_MANAGER_NO_READER_SLOTS 8
+
 /* Never: a time that does not end. */
 #define KEYLATCH_NEVER UINT64_MAX
 
@@ -648,7 +660,7 @@ typedef struct keylatch_manager_options {
   uint64_t deadlock_delay_ns;
   /* Which session of a deadlock is the victim: KEYLATCH_VICTIM_... Default ASKER. */
   uint32_t victim;
-  /* KEYLATCH_MANAGER_ADAPTIVE, KEYLATCH_MANAGER_LOCK_ORDER, or 0. */
+  /* Flags: KEYLATCH_MANAGER_..., or 0. */
   uint32_t flags;
   /*
    * How long a lock stays closed that an exclusive holder lost by its lease.

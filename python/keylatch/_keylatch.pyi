@@ -52,6 +52,7 @@ class LockManager:
         lock_delay: float = 0.0,
         adaptive: AdaptiveTimeout | None = None,
         lock_order_lint: bool = False,
+        reader_slots: bool = True,
         health_window: float = 60.0,
         shared_memory: str | os.PathLike[str] | None = None,
         etcd: str | list[str] | tuple[str, ...] | None = None,

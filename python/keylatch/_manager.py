@@ -68,7 +68,8 @@ class LockManager(_keylatch.LockManager):
     waits until no other shares it. A request of a session that has waited for deadlock_delay seconds looks for a deadlock;
     None never does. victim is the session whose request fails then: the "asker", the "youngest" or the one of
     "lowest_priority". lock_order_lint reports sessions that take locks in orders that could become a deadlock, before they
-    do; it is for development, because it turns the fast path off. lock_delay is for how many seconds a lock stays closed
+    do; it is for development, because it turns the fast path off. With reader_slots the readers of a key that many threads
+    read at a time write nothing that these threads share. lock_delay is for how many seconds a lock stays closed
     after its lease ran out. health() judges the last health_window seconds.
 
     With shared_memory, the path of a file such as "/dev/shm/my-engine", the keys are shared with the managers of all

@@ -259,6 +259,55 @@ static void threads_exclude_each_other(void)
     OK(keylatch_manager_free(counting.locks));
 }
 
+/* Readers by key and by a pin; one turn in a hundred writes. */
+static void *read_and_count(void *argument)
+{
+    struct counting *counting = argument;
+    keylatch_pinned_key *pinned = pin(counting->locks, "counted");
+    keylatch_key key = keylatch_key_of("inodes", "counted");
+    uint64_t grant;
+    for (int i = 0; i < TURNS; i++) {
+        if (i % 100 == 0) {
+            OK(keylatch_acquire(counting->locks, &key, EXCLUSIVE, KEYLATCH_WAIT_FOREVER, NULL, &grant));
+            counting->count++;
+        } else if (i % 2 == 0) {
+            OK(keylatch_acquire(counting->locks, &key, SHARED, KEYLATCH_WAIT_FOREVER, NULL, &grant));
+            CHECK(counting->count > 0);
+        } else {
+            OK(keylatch_acquire_pinned(pinned, SHARED, KEYLATCH_WAIT_FOREVER, NULL, &grant));
+            CHECK(counting->count > 0);
+        }
+        OK(keylatch_release(counting->locks, grant));
+    }
+    OK(keylatch_unpin(pinned));
+    return NULL;
+}
+
+static void reader_slots_are_a_setting(void)
+{
+    struct counting counting = { 0 };
+    keylatch_manager_options options = KEYLATCH_MANAGER_OPTIONS_INIT, settings = KEYLATCH_MANAGER_OPTIONS_INIT;
+    pthread_t threads[THREADS];
+    options.flags = KEYLATCH_MANAGER_READER_SLOTS;
+    OK(keylatch_manager_new(&options, &counting.locks));
+    OK(keylatch_manager_settings(counting.locks, &settings));
+    CHECK(settings.flags == KEYLATCH_MANAGER_READER_SLOTS);
+    for (int i = 0; i < THREADS; i++)
+        CHECK(pthread_create(&threads[i], NULL, read_and_count, &counting) == 0);
+    for (int i = 0; i < THREADS; i++)
+        CHECK(pthread_join(threads[i], NULL) == 0);
+    CHECK(counting.count == THREADS * TURNS / 100);
+    OK(keylatch_manager_free(counting.locks));
+    options.flags = KEYLATCH_MANAGER_NO_READER_SLOTS;
+    OK(keylatch_manager_new(&options, &counting.locks));
+    OK(keylatch_manager_settings(counting.locks, &settings));
+    CHECK(settings.flags == KEYLATCH_MANAGER_NO_READER_SLOTS);
+    OK(keylatch_manager_free(counting.locks));
+    options.flags = KEYLATCH_MANAGER_READER_SLOTS | KEYLATCH_MANAGER_NO_READER_SLOTS;
+    CHECK_STATUS(KEYLATCH_EINVALID, keylatch_manager_new(&options, &counting.locks));
+    CHECK(strstr(keylatch_last_error(), "choose one") != NULL);
+}
+
 static const struct {
     const char *name;
     void (*run)(void);
@@ -271,6 +320,7 @@ static const struct {
     TEST(pins_outlive_their_manager_harmlessly),
     TEST(forked_child_is_refused),
     TEST(threads_exclude_each_other),
+    TEST(reader_slots_are_a_setting),
 };
 
 /* All of them, or the one that is named. With --no-fork all but those that fork. */

@@ -266,6 +266,7 @@ int main(int count, char **arguments)
             rounds = atoi(arguments[i]);
     }
     options.shards = 4;
+    options.flags = KEYLATCH_MANAGER_READER_SLOTS;
     OK(keylatch_manager_new(&options, &locks));
     for (int i = 0; i < THREADS; i++) {
         workers[i] = (struct worker){ .seed = (unsigned)i + 1, .number = i + 1 };

@@ -370,6 +370,7 @@ NAN, INFINITE = math.nan, math.inf
         ("lock_delay", [-1, NAN], ["1", None]),
         ("health_window", [-1, NAN, 0, 0.0001], ["1", None]),
         ("lock_order_lint", [], [None, 1, "yes"]),
+        ("reader_slots", [], [None, 1, "yes"]),
         (
             "adaptive",
             [

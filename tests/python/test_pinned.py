@@ -152,6 +152,37 @@ def test_blocks_exclude_threads() -> None:
     assert count == 8000
 
 
+@pytest.mark.parametrize("reader_slots", [True, False])
+def test_reader_slots_are_a_setting(reader_slots: bool) -> None:
+    locks = LockManager(reader_slots=reader_slots)
+    inode, count = locks.key(INODE), 0
+
+    def look() -> None:
+        before = count
+        os.sched_yield()
+        assert count == before
+
+    def work() -> None:
+        nonlocal count
+        for turn in range(2000):
+            if turn % 50 == 0:
+                with locks.lock(INODE):
+                    count += 1
+            elif turn % 2:
+                with inode.shared():
+                    look()
+            else:
+                with locks.lock(INODE, shared=True):
+                    look()
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (count, locks.holders()) == (160, [])
+
+
 def test_asyncio() -> None:
     async def main() -> None:
         locks = LockManager()

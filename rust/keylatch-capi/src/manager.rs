@@ -82,6 +82,13 @@ pub const KEYLATCH_MANAGER_ADAPTIVE: u32 = 1;
 ///
 /// keylatch_lock_orders() and an event report them. For development: every request of a session takes a mutex then.
 pub const KEYLATCH_MANAGER_LOCK_ORDER: u32 = 2;
+/// Lets the readers of a crowded key write nothing that their threads share.
+///
+/// Each writes to memory of its own thread instead. The first request that asks for the key exclusively, converts a lock
+/// or lists its holders looks at the memory of all threads: some microseconds. Not where a tier shares the keys. The default.
+pub const KEYLATCH_MANAGER_READER_SLOTS: u32 = 4;
+/// The opposite of KEYLATCH_MANAGER_READER_SLOTS.
+pub const KEYLATCH_MANAGER_NO_READER_SLOTS: u32 = 8;
 
 /// Never: a time that does not end.
 pub const KEYLATCH_NEVER: u64 = u64::MAX;
@@ -134,7 +141,7 @@ pub struct keylatch_manager_options {
     pub deadlock_delay_ns: u64,
     /// Which session of a deadlock is the victim: KEYLATCH_VICTIM_... Default ASKER.
     pub victim: u32,
-    /// KEYLATCH_MANAGER_ADAPTIVE, KEYLATCH_MANAGER_LOCK_ORDER, or 0.
+    /// Flags: KEYLATCH_MANAGER_..., or 0.
     pub flags: u32,
     /// How long a lock stays closed that an exclusive holder lost by its lease.
     ///
@@ -185,12 +192,25 @@ fn config_of(options: &keylatch_manager_options) -> Result<LockConfig, Failure> 
         KEYLATCH_NEVER => None,
         nanoseconds => Some(Duration::from_nanos(nanoseconds)),
     };
-    if options.flags & !(KEYLATCH_MANAGER_ADAPTIVE | KEYLATCH_MANAGER_LOCK_ORDER) != 0 {
+    const SLOTS: u32 = KEYLATCH_MANAGER_READER_SLOTS;
+    const NO_SLOTS: u32 = KEYLATCH_MANAGER_NO_READER_SLOTS;
+    if options.flags & !(KEYLATCH_MANAGER_ADAPTIVE | KEYLATCH_MANAGER_LOCK_ORDER | SLOTS | NO_SLOTS) != 0 {
         return Err(invalid(format!(
-            "{:#x} is not a set of flags of a manager: they are KEYLATCH_MANAGER_ADAPTIVE and KEYLATCH_MANAGER_LOCK_ORDER",
+            "{:#x} is not a set of flags of a manager: they are KEYLATCH_MANAGER_ADAPTIVE, KEYLATCH_MANAGER_LOCK_ORDER, \
+             KEYLATCH_MANAGER_READER_SLOTS and KEYLATCH_MANAGER_NO_READER_SLOTS",
             options.flags
         )));
     }
+    config.reader_slots = match options.flags & (SLOTS | NO_SLOTS) {
+        SLOTS => true,
+        NO_SLOTS => false,
+        0 => config.reader_slots,
+        _ => {
+            return Err(invalid(
+                "KEYLATCH_MANAGER_READER_SLOTS and KEYLATCH_MANAGER_NO_READER_SLOTS: choose one".into(),
+            ));
+        }
+    };
     if options.flags & KEYLATCH_MANAGER_ADAPTIVE != 0 {
         let default = AdaptiveTimeout::default();
         let long = |given: u64, default: Duration| if given == 0 { default } else { Duration::from_nanos(given) };
@@ -273,7 +293,9 @@ fn options_of(config: &LockConfig) -> keylatch_manager_options {
             Victim::LowestPriority => KEYLATCH_VICTIM_LOWEST_PRIORITY,
         },
         flags: flag(config.adaptive.is_some(), KEYLATCH_MANAGER_ADAPTIVE)
-            | flag(config.lock_order_lint, KEYLATCH_MANAGER_LOCK_ORDER),
+            | flag(config.lock_order_lint, KEYLATCH_MANAGER_LOCK_ORDER)
+            | flag(config.reader_slots, KEYLATCH_MANAGER_READER_SLOTS)
+            | flag(!config.reader_slots, KEYLATCH_MANAGER_NO_READER_SLOTS),
         lock_delay_ns: nanoseconds(config.lock_delay),
         adaptive_quantile_per_mille: config.adaptive.map_or(0, |adaptive| adaptive.quantile_per_mille),
         adaptive_factor_per_mille: config.adaptive.map_or(0, |adaptive| adaptive.factor_per_mille),
@@ -461,6 +483,8 @@ mod tests {
                 ..LockConfig::default()
             },
             LockConfig { victim: Victim::Youngest, deadlock_delay: None, ..LockConfig::default() },
+            LockConfig { reader_slots: true, ..LockConfig::default() },
+            LockConfig { reader_slots: false, ..LockConfig::default() },
             LockConfig {
                 reentrancy: Reentrancy::Count,
                 default_timeout: Some(Duration::from_millis(7)),

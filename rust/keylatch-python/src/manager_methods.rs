@@ -23,7 +23,7 @@ impl LockManager {
         text_signature = "(*, fairness='eventual', eventual_after=0.0005, default_timeout=None, shards=1024, \
             max_locks=None, max_waiters=1048576, max_key_bytes=8192, overtake_limit=64, reentrancy='deny', \
             deadlock_delay=0.05, victim='asker', lock_delay=0.0, adaptive=None, lock_order_lint=False, \
-            health_window=60.0, shared_memory=None, etcd=None, etcd_options=None)"
+            reader_slots=True, health_window=60.0, shared_memory=None, etcd=None, etcd_options=None)"
     )]
     fn from_settings(py: Python<'_>, settings: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
         let (locks, remote) = settings::manager(settings)?.or_raise(py)?;

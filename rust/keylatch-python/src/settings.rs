@@ -63,10 +63,8 @@ pub(crate) fn manager(
             "lock_delay" => config.lock_delay = seconds("lock_delay", &value)?,
             "health_window" => config.health_window = seconds("health_window", &value)?,
             "adaptive" => config.adaptive = optional("adaptive", &value, adaptive)?,
-            "lock_order_lint" => {
-                let chosen = value.cast::<PyBool>().map_err(|_| wrong_type("lock_order_lint", "a bool", &value))?;
-                config.lock_order_lint = chosen.is_true();
-            }
+            "lock_order_lint" => config.lock_order_lint = truth("lock_order_lint", &value)?,
+            "reader_slots" => config.reader_slots = truth("reader_slots", &value)?,
             "shared_memory" => shared_memory = optional("shared_memory", &value, path)?.map(|path| (value.py(), path)),
             "etcd" => etcd = Some(value).filter(|value| !value.is_none()),
             "etcd_options" => etcd_options = Some(value).filter(|value| !value.is_none()),
@@ -102,6 +100,10 @@ fn optional<T>(
     read: fn(&'static str, &Bound<'_, PyAny>) -> PyResult<T>,
 ) -> PyResult<Option<T>> {
     if value.is_none() { Ok(None) } else { read(setting, value).map(Some) }
+}
+
+fn truth(setting: &'static str, value: &Bound<'_, PyAny>) -> PyResult<bool> {
+    value.cast::<PyBool>().map(|chosen| chosen.is_true()).map_err(|_| wrong_type(setting, "a bool", value))
 }
 
 fn choice<T: Copy>(setting: &'static str, value: &Bound<'_, PyAny>, choices: &[(&str, T)]) -> PyResult<T> {

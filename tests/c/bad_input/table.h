@@ -46,7 +46,7 @@ struct shape {
     const char *name;
     /* Now, and as it was first published. */
     size_t size, first;
-    struct field fields[12];
+    struct field fields[16];
 };
 
 extern const struct shape manager_options, owner_options, request_options, batch_options, filters, event_options,

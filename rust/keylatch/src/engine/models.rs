@@ -19,6 +19,7 @@ mod closing;
 mod conversion;
 mod deadlocks;
 mod ending_waits;
+mod full_table;
 mod hand_over;
 mod losing;
 mod pinning;

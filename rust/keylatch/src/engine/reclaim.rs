@@ -17,7 +17,7 @@ impl Core {
         self.dismiss_idle_permits(local);
         self.table.evict_idle(&local.entries);
         // Entries that threads keep, idle or ended ones too, are not locks.
-        self.table.arena().begin_scarcity(self.locals().map(|local| local.entries.kept()).sum());
+        self.table.arena().begin_scarcity(|| self.locals().map(|local| local.entries.kept()).sum());
     }
 
     /// Revokes all holds whose leases have run out.

@@ -2,10 +2,15 @@
 //!
 //! Low pages are preferred, so that what stays after a flood is packed together; pages that became empty are kept up to
 //! a bound and given back to the system beyond it. The memory of a value is never anything but such a value.
+//!
+//! **What threads keep.** Threads keep unused values to themselves. Once a limit that callers rely on is reached, values are
+//! scarce: these do not count, and are not used any more. A thread takes one from its cache and then looks whether values
+//! are scarce; the thread that finds the limit reached says so, and then counts what caches have. So a value is counted as
+//! kept, or the thread that takes it sees that it must not.
 
 use super::region::{Region, Vacant};
-use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use crate::sync::{Barrier, Mutex};
 use std::ops::ControlFlow;
 
 /// The index that names nothing. The arena never hands it out.
@@ -53,6 +58,8 @@ pub(crate) struct Arena<T: Pooled> {
     ///
     /// Only where it is relied on.
     scarce: AtomicBool,
+    /// Between one that takes from its cache, and one that begins scarcity.
+    barrier: Barrier,
 }
 
 #[derive(Debug, Default)]
@@ -104,7 +111,8 @@ impl<T: Pooled> Arena<T> {
         let batch = (capacity / 1024).clamp(1, 32);
         let most = if T::IS_LIMITED { capacity } else { region.len() - 1 };
         let pages = Pages { mark, most, ..Pages::default() };
-        Ok(Self { region, pages: Mutex::new(pages), batch, scarce: AtomicBool::new(false) })
+        let barrier = if T::IS_LIMITED { Barrier::best() } else { Barrier::Fences };
+        Ok(Self { region, pages: Mutex::new(pages), batch, scarce: AtomicBool::new(false), barrier })
     }
 
     /// Returns the value at an index that this arena handed out at some time.
@@ -169,16 +177,15 @@ impl<T: Pooled> Arena<T> {
     /// A value of the thread's own cache, or of the arena; [`NONE`] when all are out.
     #[inline]
     pub(crate) fn take(&self, cache: &Cache) -> u32 {
-        if T::IS_LIMITED && self.scarce.load(Ordering::Relaxed) {
-            return self.take_scarce(cache);
+        let own = cache.pop_any(&self.region);
+        if T::IS_LIMITED {
+            // Pairs with: `begin_scarcity`.
+            self.barrier.light();
+            if self.scarce.load(Ordering::Relaxed) {
+                return self.take_scarce(cache, own);
+            }
         }
-        let spare = cache.spare.load(Ordering::Relaxed);
-        if spare != NONE {
-            cache.spare.store(NONE, Ordering::Relaxed);
-            return spare;
-        }
-        let first = cache.pop(&self.region);
-        if first == NONE { self.take_slow(cache) } else { first }
+        if own == NONE { self.take_slow(cache) } else { own }
     }
 
     #[cold]
@@ -197,21 +204,29 @@ impl<T: Pooled> Arena<T> {
 
     /// Has values taken one by one, so that the limit is exact.
     ///
-    /// Threads keep `kept` of them, which do not count. Called when all are out.
-    pub(crate) fn begin_scarcity(&self, kept: u32) {
+    /// `kept` counts those that threads keep, which are left out of account. Called when all are out.
+    pub(crate) fn begin_scarcity(&self, kept: impl FnOnce() -> u32) {
+        // Under the mutex: what is scarce is taken from the caches of threads only here.
         let mut pages = self.pages.lock();
-        pages.kept = kept.min(MOST_KEPT);
-        self.scarce.store(true, Ordering::Relaxed);
+        if !self.scarce.swap(true, Ordering::Relaxed) {
+            // Pairs with: `take`.
+            self.barrier.heavy();
+        }
+        pages.kept = kept().min(MOST_KEPT);
     }
 
+    /// Takes one from the pages.
+    ///
+    /// Gives back `own` before, and all else that the thread keeps.
     #[cold]
     #[inline(never)]
-    fn take_scarce(&self, cache: &Cache) -> u32 {
+    fn take_scarce(&self, cache: &Cache, mut own: u32) -> u32 {
         let mut pages = self.pages.lock();
-        // What this thread keeps counts among the others again.
-        while let Some(index) = cache.pop_any(&self.region) {
-            pages.put(&self.region, Self::PER_PAGE, index);
+        // They count among the others again.
+        while own != NONE {
+            pages.put(&self.region, Self::PER_PAGE, own);
             pages.kept = pages.kept.saturating_sub(1);
+            own = cache.pop_any(&self.region);
         }
         if pages.out - pages.kept.min(pages.out) >= pages.most {
             return NONE;
@@ -224,6 +239,7 @@ impl<T: Pooled> Arena<T> {
     fn put_scarce(&self, index: u32) {
         let mut pages = self.pages.lock();
         pages.put(&self.region, Self::PER_PAGE, index);
+        // Those in caches may be used from now on.
         if pages.out < pages.most / 2 {
             pages.kept = 0;
             self.scarce.store(false, Ordering::Relaxed);
@@ -423,11 +439,10 @@ impl Cache {
         is_first
     }
 
-    fn pop_any<T: Pooled>(&self, region: &Region<T>) -> Option<u32> {
-        let spare = self.spare.load(Ordering::Relaxed);
-        self.spare.store(NONE, Ordering::Relaxed);
-        let index = if spare == NONE { self.pop(region) } else { spare };
-        (index != NONE).then_some(index)
+    /// Takes the value at hand or else one of the list; [`NONE`] if it keeps none.
+    #[inline]
+    fn pop_any<T: Pooled>(&self, region: &Region<T>) -> u32 {
+        self.take_spare().unwrap_or_else(|| self.pop(region))
     }
 
     #[inline]

@@ -27,6 +27,10 @@ use std::time::{Duration, Instant};
 use super::loss::RevocationListeners;
 use super::tiered::Tiered;
 
+/// Records beyond what locks need, for a hundred thousand threads.
+///
+/// Only address space, until they are used.
+const KEPT_BY_THREADS: u32 = 1 << 22;
 /// Pages of hold records that are searched for a reader, where none is noted.
 const A_FEW_PAGES: usize = 4;
 /// Who is named as the holder of a lock that a lock delay keeps.
@@ -100,8 +104,8 @@ impl Core {
         let reserve = |what: std::io::Error| {
             invalid("max_locks", format!("no address space for {} locks ({what}); set it lower", config.max_locks))
         };
-        // Readers of one key each have a record, so there may be more records than locks.
-        let records = config.max_locks.saturating_mul(2).saturating_add(1 << 17).min(MAX_RECORDS - 4096);
+        // Readers of one key each have a record, so there may be more records than locks. And each thread keeps some.
+        let records = config.max_locks.saturating_mul(2).saturating_add(KEPT_BY_THREADS).min(MAX_RECORDS - 4096);
         let records = if cfg!(loom) { config.max_locks + 8 } else { records };
         let table = Table::reserve(config.shards, config.max_locks).map_err(reserve)?;
         let records = Arena::reserve(records, record::first_mark(random)).map_err(reserve)?;
@@ -589,4 +593,19 @@ pub(crate) fn begin_hold_as(
         entry.reader.store(record_index, Ordering::Relaxed);
     }
     record.begin(record_index, state)
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use crate::memory::{Cache, NONE};
+    use crate::{FastObjectLockManager, LockConfig};
+
+    #[test]
+    fn threads_find_records_in_a_small_table() {
+        let locks =
+            FastObjectLockManager::with_config(LockConfig { max_locks: 1000, ..LockConfig::default() }).unwrap();
+        let records = &locks.core().records;
+        // As by the first lock of each thread.
+        assert!((0..6000).all(|_| records.take(&Cache::default()) != NONE));
+    }
 }

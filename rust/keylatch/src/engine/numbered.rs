@@ -68,7 +68,7 @@ impl Core {
         let began = Instant::now();
         let deadline = self.deadline(*limit);
         loop {
-            let grant = match session.begin_request(id, |grant| self.standing(grant).is_ok()) {
+            let grant = match session.begin_request(id, |grant| self.stays_held(grant)) {
                 Begun::Asks(turn) => return Ok(Err(turn)),
                 Begun::Has(grant) => grant,
                 Begun::Waits(first) => {
@@ -100,7 +100,7 @@ impl Core {
             return Err(invalid("request_id", "the request has none".into()));
         };
         loop {
-            match session.begin_request(id, |grant| self.standing(grant).is_ok()) {
+            match session.begin_request(id, |grant| self.stays_held(grant)) {
                 // As in `turn_of`.
                 Begun::Has(grant) => {
                     if let Some(grant) = self.answered_before(id, grant, request)? {
@@ -110,6 +110,15 @@ impl Core {
                 begun => return Ok(begun),
             }
         }
+    }
+
+    /// Returns whether a grant is held, and has not left the word.
+    ///
+    /// A release that is between its word and its record is over for one that asks again.
+    fn stays_held(&self, grant: Grant) -> bool {
+        let record = grant.index();
+        let held = self.records.get(record).held().filter(|held| held.grant(record) == grant);
+        held.is_some_and(|held| self.is_in_word(record, &held))
     }
 
     fn holders_of(&self, request: &LockRequest<'_>) -> Holders {
@@ -167,5 +176,33 @@ impl Core {
         let problem =
             format!("this session's request {id} was for {key:#} ({mode}), which it holds; use another number");
         Err(invalid("request_id", problem))
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use crate::{FastObjectLockManager, LockRequest, Mode};
+    use std::time::Duration;
+
+    /// A thread is kept from running between the word and the record of its hold.
+    #[test]
+    fn repeated_request_waits_for_no_release() {
+        let locks = FastObjectLockManager::new();
+        let session = locks.session("s");
+        let (core, write) = (locks.core(), LockRequest::write(("b", "o")));
+        let first = locks.lock(write.owner(&session).request_id(1)).grant_now().unwrap();
+        let hash = core.hash(&write.key);
+        let (_, entry) = core.lock_shard(hash).find(hash, &write.key).expect("held");
+        let word = entry.word();
+        entry.swap(word, word.released(Mode::Exclusive)).unwrap();
+        let (sender, answered) = std::sync::mpsc::channel();
+        let (asking, owner) = (locks.clone(), session);
+        std::thread::spawn(move || {
+            let request = LockRequest::write(("b", "o")).owner(&owner).request_id(1);
+            let _ = sender.send(asking.lock(request).grant_now());
+        });
+        let again = answered.recv_timeout(Duration::from_secs(60)).expect("it asks anew").unwrap();
+        assert_ne!(again, first);
+        locks.release(again).unwrap();
     }
 }

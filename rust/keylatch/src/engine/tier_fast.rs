@@ -66,7 +66,10 @@ impl Core {
     #[cold]
     fn end_with(&self, hash: u64, index: u32, grant: Grant) {
         let shard = self.lock_shard(hash);
-        self.note_served(shard.index(), (index, self.table.entry(index)), grant.index(), Mode::Exclusive);
+        // A hold that was revoked meanwhile is served no more, and its record may be another hold's.
+        if self.is_held(grant) {
+            self.note_served(shard.index(), (index, self.table.entry(index)), grant.index(), Mode::Exclusive);
+        }
     }
 
     /// Gives a hold of the fast path up if its permit is lost.

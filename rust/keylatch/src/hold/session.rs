@@ -8,7 +8,7 @@ use super::Grant;
 use crate::key::{KeyRef, ObjectKey};
 use crate::mode::Mode;
 use crate::owner::SessionRef;
-use crate::sync::Mutex;
+use crate::sync::{Mutex, forks};
 use parking_lot::Condvar;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::ops::ControlFlow;
@@ -131,7 +131,7 @@ impl SessionState {
                 forget_void(&mut answered, is_held);
                 let asked = Arc::<Asked>::default();
                 answered.insert(request_id, Numbered::Asked(Arc::clone(&asked)));
-                Begun::Asks(Turn { session: Arc::clone(self), request_id, asked, answer: None })
+                Begun::Asks(Turn { session: Arc::clone(self), request_id, asked, answer: None, forks: forks() })
             }
         }
     }
@@ -226,6 +226,8 @@ pub(crate) struct Turn {
     request_id: u64,
     asked: Arc<Asked>,
     answer: Option<Grant>,
+    /// Forks when it began.
+    forks: u32,
 }
 
 impl Turn {
@@ -237,6 +239,10 @@ impl Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
+        // A forked child takes no mutex: its holder may not exist.
+        if self.forks != forks() {
+            return;
+        }
         let mut answered = self.session.answered.lock();
         match self.answer {
             Some(grant) => drop(answered.insert(self.request_id, Numbered::Answered(grant))),
@@ -410,6 +416,18 @@ mod tests {
         assert_eq!(held, 100);
         assert!(session.holds.lock().list.len() <= 2 * 100 + FIRST_CLEARING);
         assert!(!session.is_idle(is_held) && session.is_idle(|_| false));
+    }
+
+    #[test]
+    fn turn_of_a_parent_is_left_alone() {
+        let session = Sessions::default().begin("s", "", |_| false);
+        let Begun::Asks(mut turn) = session.begin_request(1, |_| false) else { panic!("it is the first") };
+        turn.forks = turn.forks.wrapping_sub(1);
+        let answered = session.answered.lock();
+        // It would wait for the mutex.
+        drop(turn);
+        drop(answered);
+        assert!(matches!(session.begin_request(1, |_| false), Begun::Waits(_)), "it is the parent's to end");
     }
 
     #[test]

@@ -18,6 +18,7 @@ use crate::status::{KEYLATCH_ECANCELLED, KEYLATCH_ECLOSED, KEYLATCH_ENOTHELD};
 use keylatch_shm::{HoldId, HolderInfo, LockRequest, OwnedSharedLockGuard, SharedTable, ShmError, TableConfig};
 use std::collections::HashMap;
 use std::ffi::{CStr, OsStr, c_char, c_void};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::os::unix::ffi::OsStrExt;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -45,7 +46,30 @@ impl Kind for keylatch_shared_table {
 
 /// The guards of this process by their grants.
 #[derive(Debug)]
-struct Holds([Mutex<HashMap<u64, OwnedSharedLockGuard>>; SHARDS]);
+struct Holds([Mutex<Guards>; SHARDS]);
+
+type Guards = HashMap<u64, OwnedSharedLockGuard, BuildHasherDefault<GrantHasher>>;
+
+/// Spreads grants.
+///
+/// They are numbers of the library's own, so that no caller chooses which of them meet.
+#[derive(Debug, Default)]
+struct GrantHasher(u64);
+
+impl Hasher for GrantHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64(self.0 ^ u64::from(*byte)));
+    }
+
+    fn write_u64(&mut self, grant: u64) {
+        let mixed = (grant ^ grant >> 32).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        self.0 = mixed ^ mixed >> 32;
+    }
+}
 
 const SHARDS: usize = 32;
 
@@ -54,7 +78,7 @@ impl Holds {
         Self(std::array::from_fn(|_| Mutex::default()))
     }
 
-    fn of(&self, grant: u64) -> MutexGuard<'_, HashMap<u64, OwnedSharedLockGuard>> {
+    fn of(&self, grant: u64) -> MutexGuard<'_, Guards> {
         // The upper half is the number of a record, which one thread uses again and again.
         self.0[(grant >> 32) as usize % SHARDS].lock().unwrap_or_else(PoisonError::into_inner)
     }

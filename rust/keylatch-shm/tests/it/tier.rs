@@ -247,13 +247,15 @@ fn tier_calls_answered_as_promised() {
     assert_eq!(two.tier.upgrade(waits, two.term, Effort::Queue), Answer::UpgradeConflict);
     one.tier.withdraw(x);
     assert_eq!(one.next(&[x]), Event::Withdrawn(x));
+    let table = SharedTable::open(folder.file(), &config()).expect("a table");
+    drop(table.lock(keylatch_shm::LockRequest::read(CAT)).now().expect("it bars none any more"));
     assert_eq!(one.tier.upgrade(x, one.term, Effort::Queue), Answer::Pending);
     two.tier.give_back(waits);
     let Event::Answered(_, Answer::Granted { fences, .. }) = one.next(&[x]) else { panic!("none is in the way") };
     assert!(fences.first >= first.end(), "{fences:?} come after {first:?}");
     // It goes behind the one that waits, and its permit is gone with that.
     let waits = two.pending(Mode::Exclusive, None);
-    let (table, deadline) = (SharedTable::open(folder.file(), &config()).expect("a table"), Instant::now() + LONG);
+    let deadline = Instant::now() + LONG;
     while table.waiting(CAT).expect("sound") == 0 {
         assert!(Instant::now() < deadline, "it does not wait");
     }
@@ -501,10 +503,11 @@ fn upgrade_waits_for_other_managers() {
             assert!(Instant::now() < deadline, "readers come in");
         }
         assert!(matches!(two.upgrade_blocking(Some(LONG)), Err(LockError::UpgradeConflict { .. })));
-        let writer = scope.spawn(|| use_once(&managers[2], Mode::Exclusive));
+        // Its manager keeps it, as the third one does.
         drop(two);
         let one = upgrade.join().expect("no panic");
         assert_eq!(one.mode(), Mode::Exclusive);
+        let writer = scope.spawn(|| use_once(&managers[2], Mode::Exclusive));
         drop(one);
         writer.join().expect("no panic");
     });

@@ -43,15 +43,21 @@ fn upgrade_waits_for_other_readers() {
     // Two have their names in the word; the others have none.
     for upgrades in 0..4 {
         let mut guards: Vec<_> = tables[..4].iter().map(read).collect();
-        let mut first = guards.swap_remove(upgrades);
+        let mut first = guards.remove(upgrades);
+        let left = AtomicU32::new(3);
         std::thread::scope(|scope| {
             let upgrade = scope.spawn(|| {
                 first.upgrade_blocking(Some(LONG)).expect("they leave");
+                assert_eq!(left.load(Ordering::SeqCst), 0, "another reads");
                 first
             });
             until_barred(&tables[4]);
-            assert!(!upgrade.is_finished());
-            guards.clear();
+            for guard in guards.drain(..) {
+                // Long enough for it to look, if it should come to a wrong end.
+                std::thread::sleep(Duration::from_millis(2));
+                left.fetch_sub(1, Ordering::SeqCst);
+                drop(guard);
+            }
             let guard = upgrade.join().expect("no panic");
             assert_eq!(guard.mode(), Mode::Exclusive);
             assert!(tables[4].lock(LockRequest::read(CAT)).now().is_err());

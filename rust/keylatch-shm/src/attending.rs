@@ -6,7 +6,7 @@ use crate::layout::BELLS;
 use crate::mutex::lock;
 use crate::os::futex;
 use crate::protocol::turn;
-use crate::sleeper;
+use crate::sleeper::Announced;
 use crate::wait::Next;
 use crate::waiter::{Phase, Waiter};
 use keylatch::BlockedSignals;
@@ -48,10 +48,10 @@ fn attend(weak: &Weak<Core>) {
         }
         let mut pause = IDLE;
         // Before any request is looked at.
-        let mut announced = [None; BELLS];
+        let mut announced: [Option<Announced<'_>>; BELLS] = std::array::from_fn(|_| None);
         for (waiter, _) in &attended {
             let of_slot = &mut announced[waiter.slot as usize % BELLS];
-            of_slot.get_or_insert_with(|| sleeper::announce(turn::bell_of(&core.region, core.me, waiter.slot)));
+            of_slot.get_or_insert_with(|| Announced::new(turn::bell_of(&core.region, core.me, waiter.slot)));
         }
         attended.retain(|(waiter, deadline)| {
             let phase = *lock(&waiter.phase);
@@ -83,8 +83,7 @@ fn attend(weak: &Weak<Core>) {
         if pause.is_zero() {
             continue;
         }
-        let bells = core.region.member(core.me).bells.iter().zip(announced);
-        let mut waits: Vec<futex::Wait<'_>> = bells.filter_map(|(bell, seen)| Some((bell, seen?))).collect();
+        let mut waits: Vec<futex::Wait<'_>> = announced.iter().flatten().map(Announced::wait).collect();
         waits.push((&core.attendant.kick, kicked));
         futex::wait_any(&waits, pause);
     }

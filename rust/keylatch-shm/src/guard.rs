@@ -7,7 +7,7 @@ use crate::error::ShmError;
 use crate::handle::SharedTable;
 use crate::listed::HoldId;
 use crate::lookup::{self, Fingerprint};
-use crate::protocol::enter::{Death, Drain, drain};
+use crate::protocol::enter::{Death, Drain, drain, take_death};
 use crate::protocol::leave;
 use crate::protocol::upgrade::{self, Upgrade};
 use crate::recall;
@@ -296,7 +296,12 @@ impl<T: TableRef> LockGuard<T> {
 fn become_writer(core: &Core, hold: &mut Hold) {
     (hold.mode, hold.place) = (Mode::Exclusive, Place::Word);
     // What a writer that comes by itself takes out of the word: this is the one that is informed.
-    if let Drain::Done(Death::Reported) = drain(&core.region, hold.slot) {
+    let death = match drain(&core.region, hold.slot) {
+        Drain::Done(death) => death,
+        // The bit of a reader that backs out.
+        Drain::Waits(_) => take_death(&core.region, hold.slot),
+    };
+    if death == Death::Reported {
         hold.death = Death::Reported;
         core.informed.note(&core.region, hold.record, lookup::read_print(core.region.entry(hold.slot)));
     }
@@ -502,5 +507,22 @@ mod tests {
         drop(held);
         let next = table.lock(LockRequest::write(("photos", "cat.jpg"))).now().expect("free");
         assert!(!next.previous_holder_died(), "it was reported");
+    }
+
+    #[test]
+    fn upgrade_beside_a_late_bit_reports_a_death() {
+        let table = SharedTable::memfd("late-bit", &TableConfig::default().keys(8).members(4)).expect("a table");
+        let mut held = table.lock(LockRequest::write(("photos", "cat.jpg"))).now().expect("free");
+        let (core, slot) = (table.core(), held.slot());
+        let other = MemberId::new(u64::from(core.me.number()) + 1).expect("not 0");
+        let seen = crate::protocol::load(&core.region, slot);
+        assert!(crate::protocol::swap(&core.region, slot, seen, seen.with_overflow().with_died()));
+        core.region.set_bit(slot, crate::region::Bitmap::Readers, other);
+        let mut hold = held.hold;
+        super::become_writer(core, &mut hold);
+        held.hold = hold;
+        assert!(held.previous_holder_died());
+        assert!(!crate::protocol::load(&core.region, slot).died(), "it is reported once");
+        core.region.clear_bit(slot, crate::region::Bitmap::Readers, other);
     }
 }

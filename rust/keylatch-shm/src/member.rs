@@ -89,6 +89,8 @@ fn become_live(region: &Region, id: MemberId, label: &str) {
     log::mend_chain(region, id);
     log::give_chunks_back(region, id);
     member.late.store(0, Ordering::Relaxed);
+    // Its predecessor's sleepers are gone.
+    member.bells.iter().for_each(|bell| bell.store(0, Ordering::SeqCst));
     member.keeps.store(0, Ordering::Relaxed);
     member.wish.store(0, Ordering::Relaxed);
     // SAFETY: takes nothing and cannot fail.

@@ -10,17 +10,10 @@ use crate::os::clock;
 use crate::protocol::load;
 use crate::protocol::turn::ring_keeper;
 use crate::region::{Bitmap, Region};
-use crate::word::{MemberId, Word};
+use crate::word::MemberId;
 use keylatch::Mode;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-
-/// Has the tiers of those that hold a slot look whether it is wanted.
-pub(crate) fn ring_holders(region: &Region, me: MemberId, slot: u32, word: Word) {
-    let overflow = region.bits(slot, Bitmap::Readers).filter(|_| word.has_overflow());
-    let holders = word.readers().into_iter().flatten().chain(word.writer()).chain(overflow);
-    holders.filter(|id| *id != me && region.has_member(*id)).for_each(|id| ring_keeper(region, id));
-}
 
 /// Whether another process waits for a slot that this member holds.
 pub(crate) fn is_wanted(region: &Region, me: MemberId, slot: u32) -> bool {

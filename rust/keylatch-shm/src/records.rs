@@ -67,6 +67,11 @@ pub(crate) fn take_fast(core: &Core) -> Option<u32> {
         .flatten()
 }
 
+/// Whether the calling thread has a record of this table.
+pub(crate) fn has_fast(core: &Core) -> bool {
+    CACHE.try_with(|cache| cache.count.get() > 0 && cache.table.get() == core.id).unwrap_or(false)
+}
+
 /// A record from the thread, the process or the table.
 ///
 /// `None` when the table has no more.

@@ -1,50 +1,93 @@
 //! Words that requests sleep on, and how a ringer spares the wake-up when none sleeps.
 //!
 //! ```text
-//!  31..1      0
-//! +-------+--------+
-//! | rings | SLEEPS |
-//! +-------+--------+
+//!  31..16    15..0
+//! +-------+----------+
+//! | rings | sleepers |
+//! +-------+----------+
 //! ```
 //!
 //! | step | who | what |
 //! |---|---|---|
-//! | announce | a request | sets SLEEPS, looks at the lock once more, and sleeps on the value if it still has to wait |
-//! | ring | who changed the lock | adds 1, and wakes; nothing if SLEEPS was clear |
+//! | announce | a request | adds a sleeper, looks at the lock once more, and sleeps on the value if it still has to wait |
+//! | end | the same request | takes the sleeper away, once it is awake or has its lock |
+//! | ring | who changed the lock | adds a ring, and wakes; nothing if there is no sleeper |
 //!
 //! A request announces before its look, and a ringer changes the lock before its look at the bell. So the request sees the
-//! change, or the ringer sees SLEEPS. A ringer may be killed between its addition and its wake-up: recovery wakes whatever
-//! the bell says. The model is `model/sleeps.rs`.
+//! change, or the ringer sees the sleeper. Requests for several slots share a bell, and ringers do not take sleepers away: one
+//! that is stopped or killed between its ring and its wake-up keeps no other from waking. The model is `model/sleeps.rs`.
 
 use crate::os::futex;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
-/// A request may sleep. Set too long, it costs a ringer one needless wake-up.
-const SLEEPS: u32 = 1;
+const SLEEPERS: u32 = 0xFFFF;
+const ONE_RING: u32 = SLEEPERS + 1;
 
 /// The value after a request has said that it is about to sleep.
 pub(crate) const fn announced(bell: u32) -> u32 {
-    bell | SLEEPS
+    bell.wrapping_add(1)
+}
+
+/// The value after it has ended that.
+#[cfg(test)]
+pub(crate) const fn ended(bell: u32) -> u32 {
+    bell.wrapping_sub(1)
 }
 
 /// Whether a ringer has to wake.
 pub(crate) const fn has_sleeper(bell: u32) -> bool {
-    bell & SLEEPS != 0
+    bell & SLEEPERS != 0
 }
 
-/// The value after a ring: another one than those that have been announced before.
+/// The value after a ring.
+#[cfg(test)]
 pub(crate) const fn rung(bell: u32) -> u32 {
-    bell.wrapping_add(1)
+    bell.wrapping_add(ONE_RING)
 }
 
-const _: () = assert!(rung(announced(0)) != announced(0) && !has_sleeper(rung(announced(0))));
+/// Whether the bell was rung between two values.
+pub(crate) const fn is_rung(before: u32, now: u32) -> bool {
+    before / ONE_RING != now / ONE_RING
+}
 
-/// Says that the caller is about to sleep; the value to sleep on.
+/// How often the bell was rung, modulo 65,536.
+pub(crate) fn rings(bell: &AtomicU32) -> u32 {
+    bell.load(Ordering::SeqCst) / ONE_RING
+}
+
+/// That a request is about to sleep on a bell.
 ///
-/// The caller looks at the lock between this and its sleep.
-pub(crate) fn announce(bell: &AtomicU32) -> u32 {
-    // Pairs with: the load of a ringer.
-    announced(bell.fetch_or(SLEEPS, Ordering::SeqCst))
+/// Its owner looks at the lock once more before it sleeps.
+pub(crate) struct Announced<'b> {
+    bell: &'b AtomicU32,
+    seen: u32,
+}
+
+impl<'b> Announced<'b> {
+    pub(crate) fn new(bell: &'b AtomicU32) -> Self {
+        // Pairs with: the load of a ringer.
+        Self { bell, seen: announced(bell.fetch_add(1, Ordering::SeqCst)) }
+    }
+
+    /// The bell, and the value to sleep on.
+    ///
+    /// Other sleepers that come and go are no reason to wake up.
+    pub(crate) fn wait(&self) -> futex::Wait<'b> {
+        let now = self.bell.load(Ordering::SeqCst);
+        (self.bell, if is_rung(self.seen, now) { self.seen } else { now })
+    }
+
+    pub(crate) fn sleep(self, timeout: Duration) {
+        let (bell, value) = self.wait();
+        futex::wait(bell, value, Some(timeout));
+    }
+}
+
+impl Drop for Announced<'_> {
+    fn drop(&mut self) {
+        self.bell.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 /// Wakes those that sleep, to look again.
@@ -53,24 +96,16 @@ pub(crate) fn announce(bell: &AtomicU32) -> u32 {
 pub(crate) fn ring(bell: &AtomicU32) {
     // Pairs with: the announcement, before the sleeper's last look.
     if has_sleeper(bell.load(Ordering::SeqCst)) {
-        bell.fetch_add(1, Ordering::SeqCst);
+        bell.fetch_add(ONE_RING, Ordering::SeqCst);
         futex::wake_all(bell);
     }
-}
-
-/// The same, also if another ringer was killed before it came to its wake-up.
-pub(crate) fn ring_surely(bell: &AtomicU32) {
-    if has_sleeper(bell.load(Ordering::SeqCst)) {
-        bell.fetch_add(1, Ordering::SeqCst);
-    }
-    futex::wake_all(bell);
 }
 
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
     use std::sync::Arc;
-    use std::time::{Duration, Instant};
+    use std::time::Instant;
 
     /// Whether the thread sleeps in a call into the kernel.
     fn is_asleep(thread: u32) -> bool {
@@ -79,15 +114,15 @@ mod tests {
     }
 
     #[test]
-    fn recoverer_wakes_for_a_killed_ringer() {
+    fn ring_after_a_killed_ringer_wakes() {
         let (bell, thread) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
         let sleeper = std::thread::spawn({
             let (bell, thread) = (bell.clone(), thread.clone());
             move || {
-                let seen = announce(&bell);
+                let announced = Announced::new(&bell);
                 // SAFETY: takes nothing and cannot fail.
                 thread.store(unsafe { libc::gettid() } as u32, Ordering::SeqCst);
-                futex::wait(&bell, seen, None);
+                announced.sleep(Duration::from_secs(3600));
             }
         });
         let end = Instant::now() + Duration::from_secs(20);
@@ -95,24 +130,26 @@ mod tests {
             std::thread::yield_now();
         }
         // A ringer that is killed before it wakes.
-        bell.fetch_add(1, Ordering::SeqCst);
-        ring(&bell);
+        bell.fetch_add(ONE_RING, Ordering::SeqCst);
         while !sleeper.is_finished() {
             assert!(Instant::now() < end, "none wakes it");
-            ring_surely(&bell);
+            ring(&bell);
             std::thread::yield_now();
         }
         sleeper.join().expect("no panic");
+        assert!(!has_sleeper(bell.load(Ordering::SeqCst)));
     }
 
     #[test]
     fn ring_without_sleeper_leaves_the_bell() {
-        let bell = AtomicU32::new(4);
+        let bell = AtomicU32::new(4 * ONE_RING);
         ring(&bell);
-        assert_eq!(bell.load(Ordering::Relaxed), 4);
-        let seen = announce(&bell);
+        assert_eq!(rings(&bell), 4);
+        let announced = Announced::new(&bell);
         ring(&bell);
-        let now = bell.load(Ordering::Relaxed);
-        assert!(now != seen && !has_sleeper(now));
+        assert_eq!(rings(&bell), 5);
+        drop(announced);
+        ring(&bell);
+        assert_eq!(bell.load(Ordering::Relaxed), 5 * ONE_RING);
     }
 }

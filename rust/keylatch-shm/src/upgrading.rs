@@ -2,10 +2,9 @@
 
 use crate::error::ShmError;
 use crate::guard::{LockGuard, TableRef};
-use crate::os::futex;
 use crate::protocol::turn;
 use crate::protocol::upgrade::Upgrade;
-use crate::sleeper;
+use crate::sleeper::Announced;
 use crate::wait::recover_or_recall;
 use keylatch::Mode;
 use std::time::{Duration, Instant};
@@ -38,6 +37,8 @@ impl<T: TableRef> LockGuard<T> {
         }
         let begun_at = Instant::now();
         let deadline = timeout.and_then(|timeout| begun_at.checked_add(timeout));
+        let table = std::sync::Arc::clone(self.table().core_arc());
+        let bell = turn::bell_of(&table.region, table.me, self.slot());
         let (mut begun, mut announced) = (false, None);
         loop {
             let word = match self.look_at_upgrade(&mut begun)? {
@@ -57,11 +58,10 @@ impl<T: TableRef> LockGuard<T> {
             if recovered? {
                 continue;
             }
-            let bell = turn::bell_of(&core.region, core.me, self.slot());
             match announced.take() {
-                Some(seen) => futex::wait(bell, seen, Some(left.min(core.recheck()))),
+                Some(asleep) => Announced::sleep(asleep, left.min(core.recheck())),
                 // It looks once more before it sleeps.
-                None => announced = Some(sleeper::announce(bell)),
+                None => announced = Some(Announced::new(bell)),
             }
         }
     }

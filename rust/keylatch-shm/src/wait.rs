@@ -10,7 +10,7 @@ use crate::protocol::enter::{Death, Drain, Entry, drain, enter_exclusive, enter_
 use crate::protocol::{leave, turn, upgrade};
 use crate::records;
 use crate::region::Bitmap;
-use crate::sleeper;
+use crate::sleeper::{self, Announced};
 use crate::slot_state::{SlotState, Tenure};
 use crate::waiter::{Held, Phase, Waiter};
 use crate::word::{Place, Word};
@@ -322,7 +322,7 @@ pub(crate) fn wait_blocking(
         if *lock(&waiter.phase) != Phase::Queued {
             match waiter.step(core) {
                 Ok(Next::Done(held)) => {
-                    if timed_out == Some(bell.load(Ordering::Relaxed)) {
+                    if timed_out == Some(sleeper::rings(bell)) {
                         core.late_signals.fetch_add(1, Ordering::Relaxed);
                     }
                     return Ok(Some(held));
@@ -334,18 +334,18 @@ pub(crate) fn wait_blocking(
                     if pause.is_zero() {
                         continue;
                     }
-                    let Some(seen) = announced.take() else {
+                    let Some(asleep) = announced.take() else {
                         if !spin(core, waiter, &mut spins) {
                             // From here on it is woken. It looks once more before it sleeps.
-                            announced = Some(sleeper::announce(bell));
+                            announced = Some(Announced::new(bell));
                         }
                         continue;
                     };
                     let pause = left().map_or(pause, |left| left.min(pause));
-                    let begun = clock::monotonic();
-                    futex::wait(bell, seen, Some(pause));
+                    let (begun, rings) = (clock::monotonic(), sleeper::rings(bell));
+                    asleep.sleep(pause);
                     let slept = clock::monotonic() - begun;
-                    timed_out = (slept >= pause && bell.load(Ordering::SeqCst) == seen).then_some(seen);
+                    timed_out = (slept >= pause && sleeper::rings(bell) == rings).then_some(rings);
                     if timed_out.is_some() {
                         core.rechecks.fetch_add(1, Ordering::Relaxed);
                     }

@@ -79,6 +79,9 @@ impl Setup {
                 if let Some(writer) = s.words[entry].writer() {
                     s.ring(writer);
                 }
+                if let (Some(upgrader), false) = (s.words[entry].upgrader(), self.has(Fault::UndoForgetsUpgrade)) {
+                    s.ring(upgrader);
+                }
                 Step::WaitBell
             }
             Step::DrainBell => {

@@ -75,6 +75,8 @@ pub(super) enum Fault {
     MakesRoomSilently,
     /// A leaver does not signal the reader that upgrades.
     LeavesUpgradeSilently,
+    /// An overflow reader that backs out does not signal the reader that upgrades.
+    UndoForgetsUpgrade,
     /// A recoverer leaves the mark of an upgrade.
     RecoveryKeepsUpgrade,
     /// An inserter does not search again under the gate.

@@ -48,6 +48,9 @@ fn setup(name: &str) -> Setup {
         "upgrade beside overflow" => {
             holding(2, crashes(vec![(1, vec![U(0)]), (2, vec![S(0)]), (3, vec![S(0)]), (4, vec![X(0)])], 0, 0))
         }
+        "upgrade and backing out" => {
+            holding(3, crashes(vec![(1, vec![U(0)]), (2, vec![S(0)]), (3, vec![S(0), S(0)])], 0, 0))
+        }
         "upgrade stopped" => {
             Setup { stops: 1, ..crashes(vec![(1, vec![U(0)]), (2, vec![S(0)]), (3, vec![X(0)])], 0, 0) }
         }
@@ -67,7 +70,7 @@ fn setup(name: &str) -> Setup {
     }
 }
 
-const QUICK: [&str; 21] = [
+const QUICK: [&str; 22] = [
     "two writers",
     "reader and writer",
     "cancellation",
@@ -88,6 +91,7 @@ const QUICK: [&str; 21] = [
     "upgrade in overflow",
     "upgrade in overflow, killed",
     "upgrade beside overflow",
+    "upgrade and backing out",
     "upgrade stopped",
 ];
 
@@ -121,7 +125,7 @@ fn long() -> Vec<(&'static str, Setup)> {
 }
 
 /// Each fault, and the search that notices it.
-const NOTICED: [(Fault, &str); 37] = [
+const NOTICED: [(Fault, &str); 38] = [
     (Fault::LogAfterSwap, "two writers"),
     (Fault::LogClearedFirst, "two writers"),
     (Fault::NoAnnouncement, "join"),
@@ -158,6 +162,7 @@ const NOTICED: [(Fault, &str); 37] = [
     (Fault::MakesRoomUnseen, "upgrade and writer"),
     (Fault::MakesRoomSilently, "upgrade and writer"),
     (Fault::LeavesUpgradeSilently, "upgrade given up"),
+    (Fault::UndoForgetsUpgrade, "upgrade and backing out"),
     (Fault::RecoveryKeepsUpgrade, "upgrade in overflow, killed"),
 ];
 

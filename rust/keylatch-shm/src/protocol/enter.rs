@@ -1,6 +1,6 @@
 //! Becoming a holder of a slot, and registering to wait for that.
 
-use super::turn::{Turn, choose, ring, settle};
+use super::turn::{Turn, choose, ring, ring_upgrader, settle};
 use super::{load, swap};
 use crate::region::{Bitmap, Region};
 use crate::word::{MemberId, Place, Word};
@@ -99,6 +99,18 @@ pub(crate) fn drain(region: &Region, slot: u32) -> Drain {
     }
 }
 
+/// Takes the report of a death out of the word.
+///
+/// Caller holds: the slot alone, as its named writer.
+pub(crate) fn take_death(region: &Region, slot: u32) -> Death {
+    loop {
+        let seen = load(region, slot);
+        if !seen.died() || swap(region, slot, seen, seen.without_died()) {
+            return Death::of(seen);
+        }
+    }
+}
+
 /// Makes the member a reader, unless a writer or a turn is in the way.
 ///
 /// Caller holds: the member's mutex of the entry.
@@ -152,15 +164,17 @@ pub(crate) fn enter_shared(region: &Region, slot: u32, me: MemberId, sharers: &m
     }
 }
 
-/// Takes the bit back and signals a writer that may have seen it.
+/// Takes the bit back and signals those that may have seen it.
 fn undo_overflow(region: &Region, slot: u32, me: MemberId, sharers: &Sharers) {
     if sharers.overflow > 0 {
         return;
     }
     region.clear_bit(slot, Bitmap::Readers, me);
-    if let Some(writer) = load(region, slot).writer() {
+    let now = load(region, slot);
+    if let Some(writer) = now.writer() {
         ring(region, writer, slot);
     }
+    ring_upgrader(region, now, slot);
 }
 
 /// Registers the member as waiting.
@@ -185,4 +199,30 @@ pub(crate) fn register(region: &Region, slot: u32, me: MemberId) -> Option<Word>
 pub(crate) fn unregister(region: &Region, slot: u32, me: MemberId) {
     region.clear_bit(slot, Bitmap::Waiters, me);
     super::turn::pass_on(region, slot, me);
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::protocol::turn::bell_of;
+    use crate::sleeper::{Announced, rings};
+    use crate::{LockRequest, SharedTable, TableConfig};
+
+    #[test]
+    fn reader_that_backs_out_wakes_an_upgrade() {
+        let table = SharedTable::memfd("backs-out", &TableConfig::default().keys(8).members(4)).expect("a table");
+        let guard = table.lock(LockRequest::read(("b", "o"))).now().expect("free");
+        let (region, me, slot) = (&table.core().region, table.core().me, guard.slot());
+        let other = MemberId::new(u64::from(me.number()) + 1).expect("not 0");
+        let seen = load(region, slot);
+        assert!(swap(region, slot, seen, seen.with_overflow().with_upgrade(me)));
+        region.set_bit(slot, Bitmap::Readers, other);
+        let bell = bell_of(region, me, slot);
+        let (asleep, before) = (Announced::new(bell), rings(bell));
+        undo_overflow(region, slot, other, &Sharers::default());
+        assert_ne!(rings(bell), before, "it waits for the bit");
+        drop(asleep);
+        let seen = load(region, slot);
+        assert!(swap(region, slot, seen, seen.without_upgrade(me)));
+    }
 }

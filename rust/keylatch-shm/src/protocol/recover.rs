@@ -1,7 +1,7 @@
 //! Removing the names of a dead member. Every step can be done twice, by two processes, and stopped anywhere.
 
 use super::revocation::recover_revocation;
-use super::turn::{pass_on, ring_surely, ring_upgrader};
+use super::turn::{pass_on, ring, ring_upgrader};
 use super::{load, swap};
 use crate::log;
 use crate::os::{barrier, robust};
@@ -98,10 +98,10 @@ fn recover_entry(region: &Region, slot: u32, dead: MemberId) {
     // again: so the writer, an upgrade, all waiters and the check of the turn are done here whatever the word says.
     let now = load(region, slot);
     if let Some(writer) = now.writer() {
-        ring_surely(region, writer, slot);
+        ring(region, writer, slot);
     }
     ring_upgrader(region, now, slot);
-    region.bits(slot, Bitmap::Waiters).for_each(|id| ring_surely(region, id, slot));
+    region.bits(slot, Bitmap::Waiters).for_each(|id| ring(region, id, slot));
     if let Some(next) = load(region, slot).next()
         && !region.has_bit(slot, Bitmap::Waiters, next)
     {

@@ -38,15 +38,6 @@ pub(crate) fn ring(region: &Region, id: MemberId, slot: u32) {
     }
 }
 
-/// Does the same for a recoverer.
-///
-/// The dead member may have ended between a ring and its wake-up.
-pub(crate) fn ring_surely(region: &Region, id: MemberId, slot: u32) {
-    if region.has_member(id) {
-        sleeper::ring_surely(bell_of(region, id, slot));
-    }
-}
-
 /// Wakes the tier of a member that holds what the caller waits for, if it has one.
 pub(crate) fn ring_keeper(region: &Region, holder: MemberId) {
     let member = region.member(holder);
@@ -61,7 +52,7 @@ pub(crate) fn ring_keeper(region: &Region, holder: MemberId) {
 /// Wakes the reader that upgrades, if one does: its thread, or its tier's.
 pub(crate) fn ring_upgrader(region: &Region, word: Word, slot: u32) {
     if let Some(id) = word.upgrader().filter(|id| region.has_member(*id)) {
-        ring_surely(region, id, slot);
+        ring(region, id, slot);
         ring_keeper(region, id);
     }
 }

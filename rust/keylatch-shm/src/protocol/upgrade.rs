@@ -6,7 +6,7 @@
 //! that would upgrade finds the first: each would wait for the other.
 
 use super::enter::Sharers;
-use super::turn::{Turn, choose, ring_surely, ring_upgrader, settle};
+use super::turn::{Turn, choose, ring, ring_upgrader, settle};
 use super::{load, swap};
 use crate::region::{Bitmap, Region};
 use crate::word::{MemberId, Place, Word};
@@ -42,7 +42,7 @@ pub(crate) fn begin(region: &Region, slot: u32, me: MemberId, sharers: &mut Shar
             sharers.upgrades = true;
             if let Some(writer) = seen.writer() {
                 // It waits for this reader, and goes back in line.
-                ring_surely(region, writer, slot);
+                ring(region, writer, slot);
             }
             return true;
         }

@@ -12,6 +12,7 @@ use crate::os::futex;
 use crate::prepared::OwnedPreparedKey;
 use crate::protocol::load;
 use crate::recall;
+use crate::wait::recover_or_recall;
 use keylatch::tier::{Answer, Ask, PermitId, Term, TierError, TierErrorKind, TierEvents};
 use keylatch::{BlockedSignals, Mode};
 use std::collections::BTreeMap;
@@ -370,10 +371,15 @@ impl Keeper {
         if let Err(error) = self.check_term(term) {
             return Answer::Failed(error);
         }
-        match lock(&self.permits).get_mut(&id) {
-            Some(Permit::Held(held)) => upgraded(held).unwrap_or(Answer::Pending),
-            _ => Answer::Failed(TierError::term_over()),
-        }
+        let looked = match lock(&self.permits).get_mut(&id) {
+            Some(Permit::Held(held)) => upgraded(held),
+            _ => Ok(Answer::Failed(TierError::term_over())),
+        };
+        looked.unwrap_or_else(|_| {
+            // The thread recovers who is dead, has the others give it back, and sleeps less long.
+            self.dues.ring();
+            Answer::Pending
+        })
     }
 
     /// Makes a shared permit exclusive now.
@@ -465,20 +471,26 @@ impl Keeper {
 
     /// Answers the upgrades that are done; says whether others wait.
     fn look_at_upgrades(&self) -> bool {
-        let (mut answers, mut waits) = (Vec::new(), false);
+        let (mut answers, mut waits) = (Vec::new(), Vec::new());
         for (id, permit) in lock(&self.permits).iter_mut() {
             let Permit::Held(held) = permit else { continue };
             if held.upgrades {
                 match upgraded(held) {
-                    Some(answer) => answers.push((*id, answer)),
-                    None => waits = true,
+                    Ok(answer) => answers.push((*id, answer)),
+                    Err(in_the_way) => waits.push(in_the_way),
                 }
+            }
+        }
+        for (slot, word) in &waits {
+            // The loss of the table is noticed by the next look.
+            if recover_or_recall(self.table.core(), *slot, *word).unwrap_or(false) {
+                self.dues.ring();
             }
         }
         for (id, answer) in answers {
             self.event(|events| events.answered(id, answer));
         }
-        waits
+        !waits.is_empty()
     }
 
     /// Recalls what other processes wait for, and the oldest of too many.

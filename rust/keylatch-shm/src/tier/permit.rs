@@ -7,7 +7,7 @@ use crate::lookup::Fingerprint;
 use crate::os::futex;
 use crate::prepared::OwnedAcquire;
 use crate::protocol::upgrade::Upgrade;
-use crate::recall;
+use crate::word::Word;
 use keylatch::Mode;
 use keylatch::tier::{Answer, Fences, PermitId, Term};
 use std::pin::Pin;
@@ -66,19 +66,21 @@ impl Drop for Held {
     }
 }
 
+/// What is in the way of an upgrade: the slot, and its word.
+pub(super) type InTheWay = (u32, Word);
+
 /// Looks whether a hold that upgrades is exclusive by now.
 ///
 /// Returns its answer then, or why it stays shared.
-/// Those that only keep the key are asked to give it back.
-pub(super) fn upgraded(held: &mut Held) -> Option<Answer> {
+pub(super) fn upgraded(held: &mut Held) -> Result<Answer, InTheWay> {
+    if held.guard.mode() == Mode::Exclusive {
+        return Ok(granted(held));
+    }
     match held.guard.look_at_upgrade(&mut held.upgrades) {
-        Ok(Upgrade::Done) => Some(granted(held)),
-        Ok(Upgrade::Conflict) => Some(Answer::UpgradeConflict),
-        Ok(Upgrade::Waits(word)) => {
-            recall::ring_holders(&held.guard.core().region, held.guard.core().me, held.guard.slot(), word);
-            None
-        }
-        Err(error) => Some(Answer::Failed(explained(&error))),
+        Ok(Upgrade::Done) => Ok(granted(held)),
+        Ok(Upgrade::Conflict) => Ok(Answer::UpgradeConflict),
+        Ok(Upgrade::Waits(word)) => Err((held.guard.slot(), word)),
+        Err(error) => Ok(Answer::Failed(explained(&error))),
     }
 }
 

@@ -25,10 +25,10 @@ impl Core {
         let (noted, shard) = Word::from_note(record.note(), grant.index());
         let mut seen = noted;
         // Before the word: a revoker that finds a reader in the word finds it on record as one.
-        record.set_mode(Mode::Shared);
+        let was_leased = record.share();
         // From the word as it was noted: it has changed if the hold was revoked, or is counted by its session. One of the
-        // further holds of a session keeps no note.
-        while !seen.has_waiters() && !seen.is_barred() && !record.is_counted() {
+        // further holds of a session keeps no note. A reader's lease is listed, under the mutex.
+        while !seen.has_waiters() && !seen.is_barred() && !record.is_counted() && !was_leased {
             match entry.swap(seen, seen.downgraded()) {
                 // A reader's note is its shard alone: it begins its release with a look at the word.
                 Ok(()) => return,
@@ -59,6 +59,9 @@ impl Core {
             return record.set_mode(Mode::Exclusive);
         }
         entry.set_counted(0);
+        if record.is_leased() {
+            self.list_lease(index, grant);
+        }
         let mut seen = entry.word();
         while let Err(now) = entry.swap(seen, seen.downgraded()) {
             seen = now;

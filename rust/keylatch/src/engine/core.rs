@@ -548,7 +548,12 @@ impl Core {
     /// A writer that has released keeps its record until that is given back, but the word names it no more. Exact for a
     /// caller that holds the shard mutex.
     pub(crate) fn is_in_word(&self, record: u32, held: &Held) -> bool {
-        held.mode == Mode::Shared || held.counted || self.table.entry(held.entry).word().writer() == record
+        let shares = |held: &Held| held.mode == Mode::Shared || held.counted;
+        // A downgrade changes the record first and then the word: a record read before that is read again.
+        let has_changed = |now: Held| now.grant(record) == held.grant(record) && shares(&now);
+        shares(held)
+            || self.table.entry(held.entry).word().writer() == record
+            || self.records.get(record).held().is_some_and(has_changed)
     }
 
     /// The exclusive hold of an entry, if it is on record. The caller owns the shard.

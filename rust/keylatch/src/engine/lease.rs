@@ -10,6 +10,7 @@ use super::release::no_longer_held;
 use crate::error::LockError;
 use crate::hold::{Grant, Held, Lost, Standing};
 use crate::memory::NONE;
+use crate::mode::Mode;
 use crate::sync::atomic::Ordering;
 use crate::table::{Entry, LockedShard};
 use crate::wait::{NEVER, Ticket};
@@ -27,8 +28,20 @@ impl Core {
             let deadline = now.saturating_add(nanos);
             self.leases.set(grant, deadline);
             self.leases.add_end(index, deadline, entry.is_leased());
-            entry.set_leased(true);
+            if !entry.is_leased() {
+                self.leases.forget_listed(index);
+                entry.set_leased(true);
+            }
+            // After the mark: a guard that downgrades from now on finds that, and lists its hold.
+            if self.records.get(grant.index()).mode() == Mode::Shared || entry.word().writer() != grant.index() {
+                self.list_lease(index, grant);
+            }
         }
+    }
+
+    /// Lists a leased hold that the word does not name. Caller holds: shard mutex.
+    pub(crate) fn list_lease(&self, index: u32, grant: Grant) {
+        self.leases.list(index, grant, |grant| self.is_held(grant));
     }
 
     /// Begins the lease of a hold, or renews it.
@@ -40,12 +53,10 @@ impl Core {
         let (shard, held) = self.lock_shard_of_hold(grant)?;
         let entry = self.table.entry(held.entry);
         self.begin_lease(grant, (held.entry, entry), nanos, self.now());
-        // A biased entry has no waiter, and its readers stay in their slots.
-        if entry.word().is_biased() {
-            return Ok(());
+        // The first waiter may have to recheck earlier than before. Without one, readers stay in their slots.
+        if !self.queue(entry).is_empty() {
+            self.grant_waiters_and_unlock(self.local(), shard, held.entry, entry, entry.hash(), None);
         }
-        // The first waiter may have to recheck earlier than before.
-        self.grant_waiters_and_unlock(self.local(), shard, held.entry, entry, entry.hash(), None);
         Ok(())
     }
 
@@ -98,27 +109,20 @@ impl Core {
 
     /// Leased holds of a lock. The caller owns the shard.
     fn for_each_lease(&self, index: u32, entry: &Entry, mut visit: impl FnMut(Grant, u64)) {
-        let mut look = |record_index: u32, held: Held| {
-            let grant = held.grant(record_index);
-            if held.leased
-                && held.entry == index
-                && let Some(deadline) = self.leases.deadline(grant)
+        let mut look = |record_index: u32| {
+            let held = self.records.get(record_index).held();
+            if let Some(held) = held.filter(|held| held.leased && held.entry == index)
+                && let Some(deadline) = self.leases.deadline(held.grant(record_index))
             {
-                visit(grant, deadline);
+                visit(held.grant(record_index), deadline);
             }
         };
-        let word = entry.word();
-        if word.is_exclusive() && entry.counted() <= 1 {
-            // Whatever its mode: a guard that is about to downgrade has a reader's record while the word names it.
-            let holder = (word.writer() != NONE).then(|| self.records.get(word.writer()).held()).flatten();
-            holder.into_iter().for_each(|held| look(word.writer(), held));
-        } else {
-            self.records.for_each(usize::MAX, |record_index, record| {
-                if record.may_hold(index) {
-                    record.held().into_iter().for_each(|held| look(record_index, held));
-                }
-            });
+        // Whatever its mode: a guard that is about to downgrade has a reader's record while the word names it.
+        let writer = entry.word().writer();
+        if writer != NONE {
+            look(writer);
         }
+        self.leases.for_each_listed(index, |grant| look(grant.index()));
     }
 
     /// Whether a lease of a held lock has run out. The caller owns the shard.
@@ -141,7 +145,10 @@ impl Core {
         });
         match next {
             Some(next) => self.leases.set_first_end(index, next),
-            None => entry.set_leased(false),
+            None => {
+                entry.set_leased(false);
+                self.leases.forget_listed(index);
+            }
         }
         next
     }
@@ -198,6 +205,9 @@ impl Core {
         let mut expired = Vec::new();
         self.for_each_lease(index, entry, |grant, deadline| expired.extend((deadline <= now).then_some(grant)));
         drop(shard);
+        // A hold that was renewed, or upgraded, is met more than once.
+        expired.sort_unstable_by_key(|grant| grant.to_raw());
+        expired.dedup();
         if shut {
             return self.open(local, index, until);
         }
@@ -245,6 +255,74 @@ mod tests {
         assert!(steps_of(|| drop(locks.lock(write).try_now().unwrap())) > 0);
         assert!(stays.try_release().is_err());
         drop(all);
+    }
+
+    /// Other locks are held, and a writer had a lease before.
+    #[test]
+    fn lease_that_was_released_searches_no_holds() {
+        let locks = FastObjectLockManager::new();
+        let keys: Vec<String> = (0..1000).map(|number| number.to_string()).collect();
+        let all: Vec<_> = keys.iter().map(|key| locks.try_acquire_write_lock("b", key, "me").unwrap()).collect();
+        let (read, write) = (LockRequest::read(("b", "hot")), LockRequest::write(("b", "hot")));
+        for leased in [write, read] {
+            let held = locks.lock(leased.ttl(Duration::from_nanos(1))).blocking().unwrap();
+            let began = std::time::Instant::now();
+            drop(held);
+            let readers = [locks.lock(read).blocking().unwrap(), locks.lock(read).blocking().unwrap()];
+            while began.elapsed() < Duration::from_micros(10) {
+                std::thread::yield_now();
+            }
+            let steps = steps_of(|| assert!(locks.lock(write).try_now().is_err()));
+            assert!(steps <= 200, "{steps} steps, to name a holder and to find no lease");
+            drop(readers);
+        }
+        drop(all);
+    }
+
+    #[test]
+    fn renewals_leave_no_trace() {
+        let locks = FastObjectLockManager::new();
+        let read = LockRequest::read(("b", "hot")).ttl(LONG);
+        let held = locks.lock(read).blocking().unwrap();
+        for _ in 0..10_000 {
+            held.renew(LONG).unwrap();
+            drop(locks.lock(read).blocking().unwrap());
+        }
+        let mut listed = 0;
+        let shard = locks.core().lock_shard(locks.core().hash(&read.key));
+        let (index, _) = shard.find(locks.core().hash(&read.key), &read.key).expect("held");
+        locks.core().leases.for_each_listed(index, |_| listed += 1);
+        assert!((1..=40).contains(&listed), "{listed}");
+    }
+
+    #[test]
+    fn downgraded_lease_is_found() {
+        let locks = FastObjectLockManager::new();
+        let mut held = locks.lock(LockRequest::write(("b", "o")).ttl(Duration::from_nanos(1))).blocking().unwrap();
+        held.downgrade();
+        let other = locks.lock(LockRequest::read(("b", "o"))).blocking().unwrap();
+        while held.is_valid() {
+            std::thread::yield_now();
+        }
+        drop(other);
+        drop(locks.lock(LockRequest::write(("b", "o"))).try_now().expect("it has run out"));
+        assert!(held.try_release().is_err());
+    }
+
+    #[test]
+    fn renewed_lease_is_lost_once() {
+        let locks = FastObjectLockManager::new();
+        let read = LockRequest::read(("b", "o"));
+        let held = locks.lock(read.ttl(LONG)).blocking().unwrap();
+        held.renew(Duration::from_nanos(1)).unwrap();
+        while held.is_valid() {
+            std::thread::yield_now();
+        }
+        let events = locks.subscribe(crate::EventOptions::default());
+        drop(locks.lock(LockRequest::write(("b", "o"))).try_now().expect("it has run out"));
+        let seen: Vec<_> = std::iter::from_fn(|| events.try_next()).collect();
+        assert_eq!(seen.len(), 1, "{seen:?}");
+        assert!(held.try_release().is_err());
     }
 
     #[test]

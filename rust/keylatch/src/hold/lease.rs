@@ -5,10 +5,15 @@
 //!
 //! For each lock, and for all locks together, a moment is known before which no lease ends. Until then no thread has to look
 //! for expired leases. A renewal or a release does not move that moment: the first look after it finds the next one.
+//!
+//! The word of a lock names its exclusive holder. All other holds with a lease are *listed* for their lock. A release does not
+//! change the list, so that it may have holds that have ended; a list that has doubled is cleared of them.
 
 use super::Grant;
 use crate::memory::{Region, Vacant};
+use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::collections::HashMap;
 
 /// See the module. All zero: no lease.
 #[derive(Debug)]
@@ -48,12 +53,29 @@ unsafe impl Vacant for FirstEnd {
     fn vacate(&self) {}
 }
 
+/// Mutexes for the lists of leased holds.
+const STRIPES: u32 = if cfg!(loom) { 1 } else { 64 };
+/// The least length at which a list is cleared.
+const FIRST_CLEARING: usize = 16;
+
+/// Holds of a lock that have a lease and are not named by its word.
+#[derive(Debug, Default)]
+struct Listed {
+    grants: Vec<Grant>,
+    /// The length at which those that have ended are taken out.
+    cleared_at: usize,
+}
+
 /// The leases of all records, by the record's index.
 #[derive(Debug)]
 pub(crate) struct Leases {
     region: Region<Lease>,
     /// By the entry's index; changed and read under the mutex of its shard.
     by_entry: Region<FirstEnd>,
+    /// By the entry's index, in stripes.
+    ///
+    /// A list changes and is read under the mutex of the entry's shard as well.
+    listed: Box<[Mutex<HashMap<u32, Listed>>]>,
     /// Of all locks.
     of_all: AtomicU64,
     /// The highest indexes of records and entries that had a lease.
@@ -66,7 +88,9 @@ impl Leases {
     /// Reserves address space for this many records and entries.
     pub(crate) fn reserve(records: u32, entries: u32) -> std::io::Result<Self> {
         let (region, by_entry) = (Region::reserve(records)?, Region::reserve(entries)?);
-        Ok(Self { region, by_entry, of_all: AtomicU64::new(u64::MAX), highest: [AtomicU32::new(0), AtomicU32::new(0)] })
+        let listed = (0..STRIPES).map(|_| Mutex::new(HashMap::new())).collect();
+        let highest = [AtomicU32::new(0), AtomicU32::new(0)];
+        Ok(Self { region, by_entry, listed, of_all: AtomicU64::new(u64::MAX), highest })
     }
 
     /// Sets the deadline of a hold that has just begun or is renewed.
@@ -90,6 +114,40 @@ impl Leases {
         raise(&self.highest[1], entry);
         let first = if has_others { self.first_end(entry).min(deadline) } else { deadline };
         self.set_first_end(entry, first);
+    }
+
+    fn listed(&self, entry: u32) -> &Mutex<HashMap<u32, Listed>> {
+        &self.listed[(entry % STRIPES) as usize]
+    }
+
+    /// Lists a leased hold of an entry's lock.
+    ///
+    /// `is_held` says which of the others are held. Caller holds: shard mutex.
+    pub(crate) fn list(&self, entry: u32, grant: Grant, is_held: impl Fn(Grant) -> bool) {
+        let mut lists = self.listed(entry).lock();
+        let list = lists.entry(entry).or_default();
+        if list.grants.len() >= list.cleared_at {
+            list.grants.retain(|grant| is_held(*grant));
+            // A renewal lists a hold once more.
+            list.grants.sort_unstable_by_key(|grant| grant.to_raw());
+            list.grants.dedup();
+            list.cleared_at = FIRST_CLEARING.max(2 * list.grants.len());
+        }
+        list.grants.push(grant);
+    }
+
+    /// Calls `visit` with the listed holds of an entry's lock.
+    ///
+    /// Some may have ended, and some may come twice. Caller holds: shard mutex. `visit` takes no mutex.
+    pub(crate) fn for_each_listed(&self, entry: u32, visit: impl FnMut(Grant)) {
+        if let Some(list) = self.listed(entry).lock().get(&entry) {
+            list.grants.iter().inspect(|_| crate::sync::step()).copied().for_each(visit);
+        }
+    }
+
+    /// Forgets the list of an entry whose lock has no lease. Caller holds: shard mutex.
+    pub(crate) fn forget_listed(&self, entry: u32) {
+        self.listed(entry).lock().remove(&entry);
     }
 
     /// Returns a moment before which no lease of the entry's lock ends.

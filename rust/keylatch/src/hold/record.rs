@@ -619,6 +619,16 @@ impl Record {
         mode_of(self.state.load(Ordering::Relaxed))
     }
 
+    /// Sets the mode to shared, for the holder. Returns whether it has a lease.
+    pub(crate) fn share(&self) -> bool {
+        self.state.fetch_and(!EXCLUSIVE, Ordering::AcqRel) & LEASED != 0
+    }
+
+    /// Returns whether it has a lease, for the holder.
+    pub(crate) fn is_leased(&self) -> bool {
+        self.state.load(Ordering::Relaxed) & LEASED != 0
+    }
+
     /// Sets the mode, for the holder or its session.
     pub(crate) fn set_mode(&self, mode: Mode) {
         match mode {

@@ -50,8 +50,6 @@ pub(crate) struct Entry {
     pub(crate) queue_tail: AtomicU32,
     /// Further facts of the holders: LEASED, SHUT, and the count of a session.
     marks: AtomicU32,
-    /// The first of the records of leased readers.
-    pub(crate) leases: AtomicU32,
     /// How many pins keep the entry in the table, and PERMIT.
     pinned: AtomicU32,
     /// Lengths of the parts, 16 bits each, and whether there is a version.
@@ -79,7 +77,6 @@ unsafe impl Vacant for Entry {
             queue_head: AtomicU32::new(0),
             queue_tail: AtomicU32::new(0),
             marks: AtomicU32::new(0),
-            leases: AtomicU32::new(0),
             pinned: AtomicU32::new(0),
             key: std::array::from_fn(|_| AtomicU64::new(0)),
         }

@@ -272,6 +272,22 @@ fn lease_ends_during_a_downgrade() {
     });
 }
 
+/// Would catch: a lease that begins beside a downgrade and is in no list.
+#[test]
+fn lease_begins_during_a_downgrade() {
+    check(|| {
+        let model = Model::new(Fairness::Fifo);
+        let grant = model.lock(0, EXCLUSIVE);
+        let holder = model.spawn(move |model| model.core().downgrade(grant));
+        model.core().start_lease(grant, Some(A_MOMENT));
+        holder.join().unwrap();
+        model.lock_and_work(0, EXCLUSIVE);
+        assert!(matches!(model.core().standing(grant), Err(LockError::LeaseLost { .. })));
+        model.release(grant);
+        model.assert_nothing_left();
+    });
+}
+
 /// Would catch: a tombstone that two callers give back, so that two holds use it.
 #[test]
 fn tombstone_shown_by_two_callers() {

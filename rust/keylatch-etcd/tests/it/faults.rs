@@ -1,10 +1,10 @@
 //! One server and its clients, with a network, a server and processes that fail.
 
 use crate::child::Holder;
-use crate::cluster::{Cluster, etcdctl, fill};
+use crate::cluster::{Cluster, etcdctl, fill, metric};
 use crate::locking::until;
 use crate::proxy::Proxy;
-use keylatch_etcd::{EtcdConfig, EtcdError, EtcdLocks, LockGuard, LockRequest};
+use keylatch_etcd::{BatchLockRequest, EtcdConfig, EtcdError, EtcdLocks, LockGuard, LockRequest};
 use std::future::IntoFuture;
 use std::time::{Duration, Instant};
 
@@ -206,6 +206,28 @@ fn entry_deleted_by_hand_noticed() {
     let guard = waiter.join().expect("granted");
     let list = in_line();
     assert_eq!((list.len(), list[0].revision), (1, guard.revision()), "the hold has an entry");
+}
+
+/// One read says of all entries of a batch whether they are there.
+#[test]
+fn batch_entry_deleted_unseen_noticed() {
+    // The second is divided among transactions within one.
+    for size in [3_u64, 100] {
+        let Some(cluster) = Cluster::start(1) else { return };
+        let proxy = Proxy::to(cluster.port(0));
+        let locks = open([proxy.endpoint()], "n", LONG);
+        let batch = (0..size).fold(BatchLockRequest::new(), |batch, n| batch.write(("b", &n.to_string())));
+        let guard = locks.lock_batch(batch).now().expect("free");
+        let watches = || metric(cluster.port(0), "etcd_debugging_mvcc_watcher_total");
+        until("the batch is watched", || watches() == size);
+        assert!(guard.is_valid());
+        let queues = etcdctl(&cluster, &["get", "--prefix", "--keys-only", "keylatch/1/n/q/"]);
+        // No watch sees it.
+        proxy.silence();
+        etcdctl(&cluster, &["del", queues.split_whitespace().last().expect("an entry")]);
+        proxy.pass();
+        until("the holder notices", || !guard.is_valid());
+    }
 }
 
 fn revision_of(cluster: &Cluster, key: &str) -> i64 {

@@ -6,7 +6,7 @@ use crate::death;
 use crate::error::ShmError;
 use crate::log::Kind;
 use crate::lookup::{self, Fingerprint, find, has_key};
-use crate::protocol::enter::{Death, Drain, Entry, drain, enter_shared, try_enter_exclusive};
+use crate::protocol::enter::{Death, Drain, Entry, drain, enter_open, enter_shared, try_enter_exclusive};
 use crate::protocol::{leave, load};
 use crate::records;
 use crate::wait::{GoOn, wait_blocking};
@@ -81,7 +81,8 @@ pub(crate) fn try_fast(core: &Core, wanted: &Wanted<'_>, slot: u32) -> Option<Ho
     records::begin(core, record, slot, kind(wanted.mode), wanted.owner);
     let mine = if wanted.mode == Mode::Exclusive { Word::only_writer(core.me) } else { Word::only_reader(core.me) };
     // Pairs with: the release of the last holder (Acquire), and a recoverer's load of the record (Release).
-    let swapped = entry.word.compare_exchange(Word::FREE.0, mine.0, Ordering::AcqRel, Ordering::Relaxed).is_ok();
+    let is_free = entry.word.compare_exchange(Word::FREE.0, mine.0, Ordering::AcqRel, Ordering::Relaxed).is_ok();
+    let swapped = is_free || wanted.mode == Mode::Exclusive && enter_left_open(core, slot);
     if swapped && has_key(entry, wanted.print) && core.is_sound() {
         let fence = next_fence(core, slot, wanted.mode);
         changed(&core.region, record);
@@ -94,6 +95,12 @@ pub(crate) fn try_fast(core: &Core, wanted: &Wanted<'_>, slot: u32) -> Option<Ho
         records::put(core, record);
     }
     None
+}
+
+#[cold]
+#[inline(never)]
+fn enter_left_open(core: &Core, slot: u32) -> bool {
+    enter_open(&core.region, slot, core.me)
 }
 
 /// Counts an exclusive hold; tells a shared one the count.
@@ -123,7 +130,7 @@ fn try_soon(core: &Core, wanted: &Wanted<'_>) -> Option<Hold> {
     let begun = Instant::now();
     while begun.elapsed() < SOON {
         let word = Word(core.region.word(slot).load(Ordering::Relaxed));
-        if word == Word::FREE {
+        if word == Word::FREE || word.is_left_open() {
             if let Some(hold) = try_fast(core, wanted, slot) {
                 return Some(hold);
             }

@@ -9,6 +9,7 @@ use crate::protocol::turn;
 use crate::sleeper::Announced;
 use crate::wait::Next;
 use crate::waiter::{Phase, Waiter};
+use crate::word::Waits;
 use keylatch::BlockedSignals;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -58,7 +59,7 @@ fn attend(weak: &Weak<Core>) {
             match phase {
                 Phase::Granted(_) | Phase::Ended => return false,
                 Phase::Queued => {}
-                Phase::Leads | Phase::Drains => match waiter.step(&core) {
+                Phase::Leads | Phase::Drains => match waiter.step(&core, Waits::Asleep) {
                     Ok(Next::Done(_)) | Err(_) => {
                         wake(waiter);
                         return false;

@@ -146,11 +146,12 @@ pub(crate) struct Entry {
     pub(crate) print: [AtomicU64; 2],
     /// Bytes of bucket, object and version + 1 (24, 24 and 16 bits), for listings.
     pub(crate) lengths: AtomicU64,
-    pub(crate) reserved: AtomicU64,
+    /// See [`crate::protocol::turn`]; written by the named writer.
+    pub(crate) turns: AtomicU64,
     pub(crate) text: [AtomicU64; TEXT_WORDS],
 }
 
-const _: () = assert!(size_of::<Entry>() == 128 && std::mem::offset_of!(Entry, reserved) < 64);
+const _: () = assert!(size_of::<Entry>() == 128 && std::mem::offset_of!(Entry, turns) < 64);
 
 /// What a member may have touched: set before the first trace, cleared at the end.
 #[repr(C, align(64))]

@@ -13,7 +13,7 @@ use crate::region::Bitmap;
 use crate::sleeper::{self, Announced};
 use crate::slot_state::{SlotState, Tenure};
 use crate::waiter::{Held, Phase, Waiter};
-use crate::word::{Place, Word};
+use crate::word::{Place, Waits, Word};
 use keylatch::Mode;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_millis(1);
 /// After this long, a waiter checks that the holders' logs know of the hold.
 const AUDIT: Duration = Duration::from_secs(1);
-/// Looks at the word before the first sleep.
+/// Looks at the word before a sleep.
 const SPINS: u32 = 200;
 
 /// What the leader does next.
@@ -64,7 +64,7 @@ impl Waiter {
         });
         if let Some(next) = next {
             if self.mode == Mode::Exclusive {
-                let _ = register(&core.region, self.slot, core.me);
+                let _ = register(&core.region, self.slot, core.me, Waits::Asleep);
             }
             next.lead(core);
         }
@@ -86,7 +86,7 @@ impl Waiter {
     /// One step of the leader.
     ///
     /// A caller that sleeps next has announced that before.
-    pub(crate) fn step(self: &Arc<Self>, core: &Arc<Core>) -> Result<Next, ShmError> {
+    pub(crate) fn step(self: &Arc<Self>, core: &Arc<Core>, waits: Waits) -> Result<Next, ShmError> {
         core.check()?;
         let mut phase = lock(&self.phase);
         let (region, slot, me) = (&core.region, self.slot, core.me);
@@ -109,7 +109,7 @@ impl Waiter {
                     unregister(region, slot, me);
                 }
                 Entry::Blocked(_) => {
-                    return match register(region, slot, me) {
+                    return match register(region, slot, me, waits) {
                         // The lock became free in between.
                         None => Ok(Next::Sleep(Duration::ZERO)),
                         Some(word) => self.blocked(core, word),
@@ -320,7 +320,8 @@ pub(crate) fn wait_blocking(
     let mut timed_out = None;
     loop {
         if *lock(&waiter.phase) != Phase::Queued {
-            match waiter.step(core) {
+            let waits = if announced.is_none() && spins > 0 { Waits::Awake } else { Waits::Asleep };
+            match waiter.step(core, waits) {
                 Ok(Next::Done(held)) => {
                     if timed_out == Some(sleeper::rings(bell)) {
                         core.late_signals.fetch_add(1, Ordering::Relaxed);
@@ -348,6 +349,9 @@ pub(crate) fn wait_blocking(
                     timed_out = (slept >= pause && sleeper::rings(bell) == rings).then_some(rings);
                     if timed_out.is_some() {
                         core.rechecks.fetch_add(1, Ordering::Relaxed);
+                    } else {
+                        // It was woken because the lock was free, and gets the next turn if it is still awake then.
+                        spins = SPINS;
                     }
                     if !go_on() {
                         return Ok(waiter.abandon(core));

@@ -1,10 +1,10 @@
 //! The 64-bit word that is the lock of one entry: it names its holders.
 //!
 //! ```text
-//!  63..54    53   52   51   50    49    48   47..36  35..24   23..12   11..0
-//! +--------+----+----+----+------+-----+---+-------+-------+--------+-------+
-//! | ticket | UP | M1 | M0 | DIED | OVF | Q |  r1   |  r0   | writer | next  |
-//! +--------+----+----+----+------+-----+---+-------+-------+--------+-------+
+//!  63..55    54      53   52   51   50    49    48   47..36  35..24   23..12   11..0
+//! +--------+-------+----+----+----+------+-----+---+-------+-------+--------+-------+
+//! | ticket | AWAKE | UP | M1 | M0 | DIED | OVF | Q |  r1   |  r0   | writer | next  |
+//! +--------+-------+----+----+----+------+-----+---+-------+-------+--------+-------+
 //! ```
 //!
 //! A name is a member id, 1 to 4095; 0 names no member. Only a member, or a process that recovers it once it is dead,
@@ -20,19 +20,22 @@
 //! | OVF | a bit of `rd` may be set | a reader that finds `r0` and `r1` taken sets it; a writer that has drained clears it |
 //! | DIED | a writer died since the last exclusive hold | a recoverer sets it; the next exclusive holder clears it |
 //! | M0, M1 | several threads of the member in `r0`, `r1` share its name | that member, under its own mutex of the entry |
+//! | AWAKE | the last waiter that registered looks at the word now; a hint | as Q |
 //! | UP | `next` is a reader that upgrades; none but it goes on | that reader sets it; it, its recoverer, or a revoker of its hold clears both |
 //!
 //! | legal state | entered by | why no wake-up is lost |
 //! |---|---|---|
 //! | all zero | the last leaver | there is no waiter whose bit was seen |
-//! | `writer`, no readers | swap from zero, or the end of draining | leaving with Q chooses a `next` in the same swap |
+//! | `writer`, no readers | swap from zero or Q, or the end of draining | leaving with Q chooses a `next` in the same swap, or leaves Q |
 //! | `writer` and readers or OVF | a writer that came while readers hold | each leaving reader signals `writer` |
 //! | readers, `next` zero, Q clear | readers | a writer enters the word instead of waiting for a turn |
 //! | readers or none, `next` set | leaving or entering with Q set | the chooser signals `next`, or its recoverer does |
+//! | Q alone | a writer that leaves without giving a turn | it signals the waiter whose turn comes next, after its swap |
 //! | readers, UP and `next` set | a reader that upgrades | each leaver signals `next` |
 //! | the same with `writer` | as above, while a writer waits for readers | that writer is signalled, and goes back in line |
 //!
-//! Invariant: Q set and `writer` zero imply `next` set, from the waiter's own swap on. So no newcomer passes a waiter.
+//! Invariant: Q set, and `writer` and `next` zero, is the work of a writer that leaves. It does so a bounded number of times
+//! between two turns, and a newcomer may enter once each time. No other newcomer passes a waiter.
 //! Invariant: `writer` set without UP implies `next` zero.
 
 use std::fmt;
@@ -56,10 +59,11 @@ const DIED: u64 = 1 << 50;
 const M0: u64 = 1 << 51;
 const M1: u64 = 1 << 52;
 const UP: u64 = 1 << 53;
-const TICKET_ONE: u64 = 1 << 54;
+const AWAKE: u64 = 1 << 54;
+const TICKET_ONE: u64 = 1 << 55;
 const TICKETS: u64 = !(TICKET_ONE - 1);
 
-const _: () = assert!(R1 + FIELD_BITS == 48 && Q | OVF | DIED | M0 | M1 | UP | TICKETS == !((1 << 48) - 1));
+const _: () = assert!(R1 + FIELD_BITS == 48 && Q | OVF | DIED | M0 | M1 | UP | AWAKE | TICKETS == !((1 << 48) - 1));
 
 impl MemberId {
     /// Returns the member with this number; `None` for 0 and for too large numbers.
@@ -89,6 +93,13 @@ impl MemberId {
 pub(crate) enum Place {
     Word,
     Overflow,
+}
+
+/// Whether a waiter looks at the word for a while, or sleeps next.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub(crate) enum Waits {
+    Awake,
+    Asleep,
 }
 
 /// A value of the word.
@@ -149,7 +160,7 @@ impl Word {
 
     /// Whether no step makes such a word.
     pub(crate) const fn is_damaged(self) -> bool {
-        let ticket_without_queue = self.0 & TICKETS != 0 && !self.has_queue();
+        let ticket_without_queue = self.0 & (AWAKE | TICKETS) != 0 && !self.has_queue();
         let is_upgraded = self.0 & UP != 0;
         let upgrade_without_name = is_upgraded && self.field(NEXT) == 0;
         let turn_beside_writer = !is_upgraded && self.field(WRITER) != 0 && self.field(NEXT) != 0;
@@ -192,6 +203,13 @@ impl Word {
     /// The word in which a revoker is the writer in the place of the holder.
     pub(crate) fn with_writer_replaced(self, revoker: MemberId) -> Self {
         self.with_field(WRITER, u64::from(revoker.0))
+    }
+
+    /// Whether no member is named or has its turn, and some may wait.
+    ///
+    /// A writer that gave no turn has left such a word; the first that comes enters.
+    pub(crate) const fn is_left_open(self) -> bool {
+        self.has_queue() && self.0 & !(Q | AWAKE | TICKETS) == 0
     }
 
     /// Whether readers still have their names in the word.
@@ -249,8 +267,17 @@ impl Word {
     }
 
     /// The word after one more waiter has registered.
-    pub(crate) const fn registered(self) -> Self {
-        Self(self.0.wrapping_add(TICKET_ONE) | Q)
+    pub(crate) const fn registered(self, waits: Waits) -> Self {
+        let awake = match waits {
+            Waits::Awake => AWAKE,
+            Waits::Asleep => 0,
+        };
+        Self((self.0.wrapping_add(TICKET_ONE) | Q) & !AWAKE | awake)
+    }
+
+    /// Whether a waiter would take a turn without having to wake up.
+    pub(crate) const fn has_awake_waiter(self) -> bool {
+        self.0 & AWAKE != 0
     }
 
     pub(crate) const fn with_overflow(self) -> Self {
@@ -315,7 +342,7 @@ impl Word {
     pub(crate) fn with_turn(self, choice: Option<MemberId>) -> Self {
         match choice {
             Some(id) => self.with_field(NEXT, u64::from(id.0)),
-            None => Self(self.0 & !(Q | TICKETS)),
+            None => Self(self.0 & !(Q | AWAKE | TICKETS)),
         }
     }
 }

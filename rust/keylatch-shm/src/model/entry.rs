@@ -2,7 +2,7 @@
 
 use super::fault::Fault;
 use super::state::{Op, Setup, Sleep, State, Step, THREADS, Then, bit, choose};
-use crate::word::{MemberId, Place, Word};
+use crate::word::{MemberId, Place, Waits, Word};
 
 impl Setup {
     /// Runs the next access of a thread.
@@ -25,7 +25,17 @@ impl Setup {
             },
             Step::Fast => {
                 let wanted = if exclusive { Word::only_writer(me) } else { Word::only_reader(me) };
-                if s.swap(entry, Word::FREE, wanted) {
+                let open = s.words[entry];
+                let own_waits = s.wt[entry] & bit(me) != 0;
+                if exclusive && open.is_left_open() && !own_waits {
+                    s.words[entry] = open.with_writer(me);
+                    self.passes(s, t, entry);
+                    s.threads[t].place = Place::Word;
+                    self.entered(s, t, entry)
+                } else if s.swap(entry, Word::FREE, wanted) {
+                    if exclusive {
+                        self.passes(s, t, entry);
+                    }
                     s.threads[t].place = Place::Word;
                     if self.has(Fault::LogAfterSwap) { Step::LateLog } else { self.entered(s, t, entry) }
                 } else if matches!(op, Some(Op::TryExclusive(_))) {
@@ -39,7 +49,10 @@ impl Setup {
                 self.entered(s, t, entry)
             }
             Step::Enter => self.enter(s, t, entry, exclusive),
-            Step::ReaderScan(v) => Step::ReaderSwap(v, self.chosen(s.wt[entry] & !bit(me), me)),
+            Step::ReaderScan(v) => {
+                let last = if v.next() == Some(me) { me } else { self.last_turn(s, entry, me) };
+                Step::ReaderSwap(v, self.chosen(s.wt[entry] & !bit(me), last))
+            }
             Step::ReaderSwap(v, choice) => match v.without_turn(me).with_turn(choice).with_reader(me) {
                 Some(to) if s.swap(entry, v, to) => {
                     s.threads[t].place = Place::Word;
@@ -56,14 +69,17 @@ impl Setup {
                 s.threads[t].place = Place::Overflow;
                 if !v.is_open_to(me) && !self.has(Fault::OverflowWithoutRecheck) {
                     Step::OverflowUndo
-                } else if v.next() == Some(me) && v.has_queue() && !self.has(Fault::NoBaton) {
+                } else if v.without_turn(me).needs_turn() && !self.has(Fault::NoBaton) {
                     Step::OverflowScan(v)
                 } else {
                     s.words[entry] = v.without_turn(me).with_overflow();
                     self.entered(s, t, entry)
                 }
             }
-            Step::OverflowScan(v) => Step::OverflowSwap(v, self.chosen(s.wt[entry] & !bit(me), me)),
+            Step::OverflowScan(v) => {
+                let last = if v.next() == Some(me) { me } else { self.last_turn(s, entry, me) };
+                Step::OverflowSwap(v, self.chosen(s.wt[entry] & !bit(me), last))
+            }
             Step::OverflowSwap(v, choice) => {
                 if s.swap(entry, v, v.without_turn(me).with_turn(choice).with_overflow()) {
                     self.entered_reader_turn(s, t, entry, choice)
@@ -131,7 +147,7 @@ impl Setup {
                 } else {
                     if !self.has(Fault::SleepWithoutQueueBit) {
                         s.words[entry] = if self.tickets && !self.has(Fault::RegistersWithoutTicket) {
-                            v.registered()
+                            v.registered(Waits::Asleep)
                         } else {
                             v.with_queue()
                         };
@@ -155,7 +171,8 @@ impl Setup {
                 if self.has(Fault::CancelWithoutCheck) { self.go(s, t, then) } else { Step::CheckTurn(then) }
             }
             Step::CheckTurn(then) => {
-                if s.words[entry].next() == Some(me) {
+                let is_open = s.words[entry].needs_turn() && !self.has(Fault::OpenTurnNotGiven);
+                if s.words[entry].next() == Some(me) || is_open {
                     Step::Pass(me, entry, then)
                 } else {
                     self.go(s, t, then)
@@ -163,7 +180,7 @@ impl Setup {
             }
             Step::Pass(gone, entry, then) => {
                 let v = s.words[entry];
-                if v.next() != Some(gone) {
+                if v.next() != Some(gone) && !v.needs_turn() {
                     self.go(s, t, then)
                 } else if v.without_turn(gone).needs_turn() {
                     Step::PassScan(v, gone, entry, then)
@@ -172,13 +189,11 @@ impl Setup {
                     self.go(s, t, then)
                 }
             }
-            Step::PassScan(v, gone, entry, then) => Step::PassSwap(
-                v,
-                gone,
-                self.chosen(s.wt[entry] & !bit(gone), gone).or(self.again(s, entry, gone)),
-                entry,
-                then,
-            ),
+            Step::PassScan(v, gone, entry, then) => {
+                let last = if v.next() == Some(gone) { gone } else { self.last_turn(s, entry, gone) };
+                let choice = self.chosen(s.wt[entry] & !bit(gone), last).or(self.again(s, entry, gone));
+                Step::PassSwap(v, gone, choice, entry, then)
+            }
             Step::PassSwap(v, gone, choice, entry, then) => {
                 if s.swap(entry, v, v.without_turn(gone).with_turn(choice)) {
                     self.chose(s, t, choice, entry, then)
@@ -221,14 +236,35 @@ impl Setup {
             Step::Leave => {
                 let v = s.words[entry];
                 let to = self.left(s, t, v, exclusive);
-                if to.needs_turn() {
+                let leaves = s.turns[entry].1;
+                let may = leaves < self.open_leaves || self.has(Fault::LeavesOpenForEver) && self.open_leaves > 0;
+                if exclusive && to.is_left_open() && may {
+                    s.turns[entry].1 = (leaves + 1).min(self.open_leaves);
+                    Step::OpenSwap(v)
+                } else if to.needs_turn() {
                     Step::LeaveScan(v)
                 } else {
                     s.words[entry] = to;
                     Step::SignalWriter(to, None, false)
                 }
             }
-            Step::LeaveScan(v) => Step::LeaveSwap(v, self.chosen(s.wt[entry], me)),
+            Step::OpenSwap(v) => {
+                let to = self.left(s, t, v, exclusive);
+                if s.swap(entry, v, to) {
+                    if self.has(Fault::LeavesOpenSilently) { Step::ClearLog } else { Step::OpenScan }
+                } else {
+                    Step::Leave
+                }
+            }
+            Step::OpenScan => match self.chosen(s.wt[entry], self.last_turn(s, entry, me)) {
+                Some(id) => Step::OpenSignal(id),
+                None => Step::Pass(me, entry, Then::ClearLog),
+            },
+            Step::OpenSignal(id) => {
+                s.ring(id);
+                Step::ClearLog
+            }
+            Step::LeaveScan(v) => Step::LeaveSwap(v, self.chosen(s.wt[entry], self.last_turn(s, entry, me))),
             Step::LeaveSwap(v, choice) => {
                 let to = self.left(s, t, v, exclusive).with_turn(choice);
                 if s.swap(entry, v, to) { Step::SignalWriter(to, choice, choice.is_none()) } else { Step::Leave }
@@ -277,9 +313,13 @@ impl Setup {
         }
         if exclusive {
             s.words[entry] = v.with_writer(me);
+            self.passes(s, t, entry);
+            if v.next() == Some(me) {
+                s.turns[entry] = (Some(me), 0);
+            }
             return if s.threads[t].waited { Step::ClearWait(Then::Drain) } else { Step::DrainBell };
         }
-        if v.next() == Some(me) && v.has_queue() && !self.has(Fault::NoBaton) && v.with_reader(me).is_some() {
+        if v.without_turn(me).needs_turn() && !self.has(Fault::NoBaton) && v.with_reader(me).is_some() {
             return Step::ReaderScan(v);
         }
         match v.without_turn(me).with_reader(me) {
@@ -293,11 +333,9 @@ impl Setup {
         }
     }
 
-    /// What a thread does that has just become a holder.
-    fn entered(&self, s: &mut State, t: usize, entry: usize) -> Step {
+    /// Counts an entry for those that wait; a writer's from when it is named.
+    fn passes(&self, s: &mut State, t: usize, entry: usize) {
         let me = s.threads[t].member;
-        s.threads[t].registered = false;
-        s.threads[t].passed = 0;
         for other in 0..THREADS {
             let thread = &mut s.threads[other];
             let same = self.scripts.get(other).and_then(|script| script.1.get(thread.op as usize)).map(|op| op.entry());
@@ -308,7 +346,16 @@ impl Setup {
                 }
             }
         }
+    }
+
+    /// What a thread does that has just become a holder.
+    fn entered(&self, s: &mut State, t: usize, entry: usize) -> Step {
+        s.threads[t].registered = false;
+        s.threads[t].passed = 0;
         let exclusive = self.op(s, t).is_some_and(Op::is_exclusive);
+        if !exclusive {
+            self.passes(s, t, entry);
+        }
         if exclusive && s.owed[entry] {
             if !s.threads[t].saw_death {
                 s.broken = Some("a successor did not hear that a writer died");
@@ -339,6 +386,10 @@ impl Setup {
             return choose(bits, MemberId::at(super::state::MEMBERS - 1));
         }
         choose(bits, last)
+    }
+
+    pub(super) fn last_turn(&self, s: &State, entry: usize, leaver: MemberId) -> MemberId {
+        if self.has(Fault::TurnAfterLeaver) { leaver } else { s.last_turn(entry, leaver) }
     }
 
     /// The member itself, when no other waits and it still does.

@@ -61,6 +61,14 @@ pub(super) enum Fault {
     JoinIgnoresAnnouncement,
     /// A member joins without recovering its predecessor.
     JoinWithoutRecovery,
+    /// A writer that gives no turn signals none.
+    LeavesOpenSilently,
+    /// It does so without end.
+    LeavesOpenForEver,
+    /// A waiter that gives up does not look whether an entry is open.
+    OpenTurnNotGiven,
+    /// Turns go on after the leaver, and not after the last turn.
+    TurnAfterLeaver,
     /// A reader becomes the writer while others share.
     UpgradePassesReaders,
     /// It does not look for overflow readers.

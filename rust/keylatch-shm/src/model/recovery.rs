@@ -63,7 +63,10 @@ impl Setup {
                     Step::RecoverWriter(dead, entry)
                 }
             }
-            Step::RecoverScan(dead, entry, v) => Step::RecoverSwap(dead, entry, v, self.chosen(s.wt[entry], dead)),
+            Step::RecoverScan(dead, entry, v) => {
+                let last = if v.next() == Some(dead) { dead } else { self.last_turn(s, entry, dead) };
+                Step::RecoverSwap(dead, entry, v, self.chosen(s.wt[entry], last))
+            }
             Step::RecoverSwap(dead, entry, v, choice) => {
                 if s.swap(entry, v, self.recovered(v, dead).with_turn(choice)) {
                     Step::RecoverWriter(dead, entry)

@@ -116,6 +116,9 @@ pub(super) enum Step {
     RoomSignal(MemberId),
     LeaveOverflow,
     Leave,
+    OpenSwap(Word),
+    OpenScan,
+    OpenSignal(MemberId),
     LeaveScan(Word),
     LeaveSwap(Word, Option<MemberId>),
     SignalWriter(Word, Option<MemberId>, bool),
@@ -187,6 +190,8 @@ pub(super) struct State {
     pub(super) stops: u8,
     /// A writer of the entry died and its successor has not heard of it.
     pub(super) owed: [bool; ENTRIES],
+    /// Who had the last turn as a writer, and the open leaves since.
+    pub(super) turns: [(Option<MemberId>, u8); ENTRIES],
     /// A property that was broken on the way.
     pub(super) broken: Option<&'static str>,
 }
@@ -205,6 +210,8 @@ pub(super) struct Setup {
     ///
     /// Without, the ticket has wrapped between a scan and its swap.
     pub(super) tickets: bool,
+    /// How often a writer may leave without giving a turn, between two turns.
+    pub(super) open_leaves: u8,
     /// This many threads hold at the start.
     pub(super) holding: usize,
     /// How often other members may enter between a registration and the turn.
@@ -216,7 +223,17 @@ pub(super) struct Setup {
 
 impl Setup {
     pub(super) fn new(scripts: Vec<(u16, Vec<Op>)>, crashes: u8, restarts: u8) -> Self {
-        Self { scripts, crashes, restarts, stops: 0, tickets: false, holding: 0, bypass_bound: u8::MAX, fault: None }
+        Self {
+            scripts,
+            crashes,
+            restarts,
+            stops: 0,
+            tickets: false,
+            open_leaves: 0,
+            holding: 0,
+            bypass_bound: u8::MAX,
+            fault: None,
+        }
     }
 
     pub(super) fn has(&self, fault: Fault) -> bool {
@@ -263,6 +280,7 @@ impl State {
             restarts: setup.restarts,
             stops: setup.stops,
             owed: [false; ENTRIES],
+            turns: [(None, 0); ENTRIES],
             broken: None,
         };
         for (thread, (member, _)) in setup.scripts.iter().enumerate() {
@@ -275,6 +293,11 @@ impl State {
 
     pub(super) fn ring(&mut self, id: MemberId) {
         self.members[id.index()].rung = true;
+    }
+
+    /// After whom the next turn goes.
+    pub(super) fn last_turn(&self, entry: usize, leaver: MemberId) -> MemberId {
+        self.turns[entry].0.unwrap_or(leaver)
     }
 
     /// Compares and swaps; says whether it did.

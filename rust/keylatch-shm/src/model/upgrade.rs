@@ -2,7 +2,7 @@
 
 use super::fault::Fault;
 use super::state::{Op, Setup, Sleep, State, Step, Then, bit};
-use crate::word::{MemberId, Place, Word};
+use crate::word::{MemberId, Place, Waits, Word};
 
 impl Setup {
     pub(super) fn run_upgrade(&self, s: &mut State, t: usize) -> Step {
@@ -80,7 +80,7 @@ impl Setup {
                     Step::Hold
                 }
             }
-            Step::UpgradeEndScan(v) => Step::UpgradeEndSwap(v, self.chosen(s.wt[entry], me)),
+            Step::UpgradeEndScan(v) => Step::UpgradeEndSwap(v, self.chosen(s.wt[entry], self.last_turn(s, entry, me))),
             Step::UpgradeEndSwap(v, choice) => {
                 if s.swap(entry, v, v.without_upgrade(me).with_turn(choice)) {
                     self.chose(s, t, choice, entry, Then::Hold)
@@ -98,7 +98,7 @@ impl Setup {
                 let v = s.words[entry];
                 let Some(upgrader) = v.upgrader() else { return Step::RoomTakenBack };
                 let to = v.without_writer(me);
-                s.words[entry] = if self.tickets { to.registered() } else { to.with_queue() };
+                s.words[entry] = if self.tickets { to.registered(Waits::Asleep) } else { to.with_queue() };
                 s.threads[t].waited = true;
                 Step::RoomSignal(upgrader)
             }

@@ -1,9 +1,9 @@
 //! Becoming a holder of a slot, and registering to wait for that.
 
-use super::turn::{Turn, choose, ring, ring_upgrader, settle};
+use super::turn::{Turn, choose, last_turn, note_turn, ring, ring_upgrader, settle};
 use super::{load, swap};
 use crate::region::{Bitmap, Region};
-use crate::word::{MemberId, Place, Word};
+use crate::word::{MemberId, Place, Waits, Word};
 
 /// Whether a step made the member a holder.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -63,6 +63,9 @@ pub(crate) fn enter_exclusive(region: &Region, slot: u32, me: MemberId) -> Entry
             return Entry::Blocked(seen);
         }
         if swap(region, slot, seen, seen.with_writer(me)) {
+            if seen.next().is_some() {
+                note_turn(region, slot, me);
+            }
             return Entry::Writer;
         }
     }
@@ -77,9 +80,20 @@ pub(crate) fn try_enter_exclusive(region: &Region, slot: u32, me: MemberId) -> E
             return Entry::Blocked(seen);
         }
         if swap(region, slot, seen, seen.with_writer(me)) {
+            if seen.next().is_some() {
+                note_turn(region, slot, me);
+            }
             return Entry::Writer;
         }
     }
+}
+
+/// Makes the member the writer of an entry that its last one left open.
+///
+/// Others wait for it. Not before a request of its own process that waits.
+pub(crate) fn enter_open(region: &Region, slot: u32, me: MemberId) -> bool {
+    let seen = load(region, slot);
+    seen.is_left_open() && !region.has_bit(slot, Bitmap::Waiters, me) && swap(region, slot, seen, seen.with_writer(me))
 }
 
 /// Looks whether the readers have left the named writer alone.
@@ -138,7 +152,8 @@ pub(crate) fn enter_shared(region: &Region, slot: u32, me: MemberId, sharers: &m
         // The baton goes on in the same swap, so that no newcomer enters between this reader and the next waiter.
         let used = seen.without_turn(me);
         let (turned, turn) = if used.needs_turn() {
-            let choice = choose(region, slot, me, Some(me));
+            let last = if seen.next() == Some(me) { me } else { last_turn(region, slot, me) };
+            let choice = choose(region, slot, last, Some(me));
             (used.with_turn(choice), Turn::of(choice))
         } else {
             (used, Turn::Unchanged)
@@ -182,14 +197,14 @@ fn undo_overflow(region: &Region, slot: u32, me: MemberId, sharers: &Sharers) {
 /// `Some` is the word that it may sleep on: blocked, with Q set.
 ///
 /// A caller that sleeps next has announced that on its bell before.
-pub(crate) fn register(region: &Region, slot: u32, me: MemberId) -> Option<Word> {
+pub(crate) fn register(region: &Region, slot: u32, me: MemberId, waits: Waits) -> Option<Word> {
     region.set_bit(slot, Bitmap::Waiters, me);
     loop {
         let seen = load(region, slot);
         if seen.is_open_to(me) {
             return None;
         }
-        if swap(region, slot, seen, seen.registered()) {
+        if swap(region, slot, seen, seen.registered(waits)) {
             return Some(seen);
         }
     }

@@ -1,12 +1,13 @@
 //! Ceasing to be a holder.
 
 use super::enter::Sharers;
-use super::turn::{Turn, choose, ring, ring_upgrader, settle};
+use super::turn::{Turn, choose, last_turn, may_leave_open, pass_on, ring, ring_upgrader, settle};
 use super::{load, swap};
 use crate::os::robust::is_alive;
 use crate::region::{Bitmap, Region};
 use crate::slot_state::life;
 use crate::word::{MemberId, Place, Word};
+use std::sync::atomic::Ordering;
 
 /// Removes the member's name from the word, passes the turn on, and signals.
 fn leave(region: &Region, slot: u32, me: MemberId, remove: impl Fn(Word) -> Word) {
@@ -20,7 +21,7 @@ fn leave_if(region: &Region, slot: u32, me: MemberId, remove: impl Fn(Word) -> O
         let seen = load(region, slot);
         let Some(without) = remove(seen) else { return false };
         let (wanted, turn) = if without.needs_turn() {
-            let choice = choose(region, slot, me, None);
+            let choice = choose(region, slot, last_turn(region, slot, me), None);
             (without.with_turn(choice), Turn::of(choice))
         } else {
             (without, Turn::Unchanged)
@@ -68,7 +69,36 @@ pub(crate) fn replace_writer(region: &Region, slot: u32, holder: MemberId, me: M
 
 /// Ends an exclusive hold, or gives up draining.
 pub(crate) fn leave_exclusive(region: &Region, slot: u32, me: MemberId) {
-    leave(region, slot, me, |word| word.without_writer(me));
+    if !leave_open(region, slot, me) {
+        leave(region, slot, me, |word| word.without_writer(me));
+    }
+}
+
+/// Ends an exclusive hold without giving a turn, though others wait.
+///
+/// Says whether it did. Not for a tier, which has served the requests of its process before it gives the key back.
+fn leave_open(region: &Region, slot: u32, me: MemberId) -> bool {
+    if region.member(me).keeps.load(Ordering::Relaxed) != 0 {
+        return false;
+    }
+    let seen = load(region, slot);
+    let open = seen.without_writer(me);
+    // One that is awake takes its turn as fast as a newcomer.
+    let waits_awake = seen.has_awake_waiter();
+    if open == seen
+        || waits_awake
+        || !open.is_left_open()
+        || !may_leave_open(region, slot)
+        || !swap(region, slot, seen, open)
+    {
+        return false;
+    }
+    // After the swap: one that gives up later gives the turn itself.
+    match choose(region, slot, last_turn(region, slot, me), None) {
+        Some(id) => ring(region, id, slot),
+        None => pass_on(region, slot, me),
+    }
+    true
 }
 
 /// Ends one shared hold of one thread; the name goes with the last.
@@ -201,5 +231,63 @@ mod tests {
         region.clear_bit(slot, Bitmap::Readers, other);
         assert_eq!(upgrade_seen(region, slot, me, load(region, slot), &mut sharers), Some(true));
         downgrade(region, slot, me);
+    }
+
+    /// A table, the slot of a key, and three members that are not there.
+    fn slot_of_three(name: &str) -> (SharedTable, u32, [MemberId; 3]) {
+        let table = SharedTable::memfd(name, &TableConfig::default().keys(8).members(8)).unwrap();
+        let guard = table.lock(LockRequest::write(("b", "o"))).blocking().unwrap();
+        let slot = guard.slot();
+        drop(guard);
+        (table, slot, [3, 4, 5].map(|number| MemberId::new(number).unwrap()))
+    }
+
+    /// Makes a member the writer while others wait.
+    fn write_before(region: &Region, slot: u32, writer: MemberId, waiting: &[MemberId]) {
+        waiting.iter().for_each(|id| region.set_bit(slot, Bitmap::Waiters, *id));
+        let seen = load(region, slot);
+        assert!(
+            seen.is_open_to(writer)
+                && swap(region, slot, seen, seen.with_writer(writer).registered(crate::word::Waits::Asleep))
+        );
+    }
+
+    #[test]
+    fn open_leaves_are_bounded_and_turns_go_round() {
+        let (table, slot, [one, two, three]) = slot_of_three("open");
+        let region = &table.core().region;
+        for turn in [two, three, two] {
+            let mut leaves = 0;
+            let next = loop {
+                write_before(region, slot, one, &[two, three]);
+                leave_exclusive(region, slot, one);
+                match load(region, slot).next() {
+                    Some(next) => break next,
+                    None => leaves += 1,
+                }
+            };
+            assert_eq!((leaves, next), (32, turn));
+            assert_eq!(
+                crate::protocol::enter::enter_exclusive(region, slot, next),
+                crate::protocol::enter::Entry::Writer
+            );
+            let seen = load(region, slot);
+            assert!(swap(region, slot, seen, seen.without_writer(next)));
+        }
+        [two, three].iter().for_each(|id| region.clear_bit(slot, Bitmap::Waiters, *id));
+        assert!(swap(region, slot, load(region, slot), Word::FREE));
+    }
+
+    #[test]
+    fn open_turn_goes_on_from_one_that_gives_up() {
+        let (table, slot, [one, two, three]) = slot_of_three("gives-up");
+        let region = &table.core().region;
+        write_before(region, slot, one, &[two, three]);
+        leave_exclusive(region, slot, one);
+        assert!(load(region, slot).is_left_open());
+        crate::protocol::enter::unregister(region, slot, two);
+        assert_eq!(load(region, slot).next(), Some(three));
+        crate::protocol::enter::unregister(region, slot, three);
+        assert_eq!(load(region, slot), Word::FREE, "none waits");
     }
 }

@@ -1,7 +1,7 @@
 //! Removing the names of a dead member. Every step can be done twice, by two processes, and stopped anywhere.
 
 use super::revocation::recover_revocation;
-use super::turn::{pass_on, ring, ring_upgrader};
+use super::turn::{choose, last_turn, pass_on, ring, ring_upgrader};
 use super::{load, swap};
 use crate::log;
 use crate::os::{barrier, robust};
@@ -86,7 +86,8 @@ fn recover_entry(region: &Region, slot: u32, dead: MemberId) {
         let was_held = seen.writer() == Some(dead);
         let without = if was_held { without.with_died() } else { without };
         let wanted = if without.needs_turn() {
-            without.with_turn(super::turn::choose(region, slot, dead, None))
+            let last = if seen.next() == Some(dead) { dead } else { last_turn(region, slot, dead) };
+            without.with_turn(choose(region, slot, last, None))
         } else {
             without
         };

@@ -6,7 +6,7 @@ use crate::os::futex;
 use crate::region::{Bitmap, Region};
 use crate::sleeper;
 use crate::word::{MemberId, Word};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// What a swap did with the turn; the signals that it owes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -22,6 +22,48 @@ impl Turn {
     pub(crate) fn of(choice: Option<MemberId>) -> Self {
         choice.map_or(Turn::Dropped, Turn::Given)
     }
+}
+
+/// How often a writer may leave without giving a turn, between two turns.
+///
+/// It leaves the entry to the first that comes, which is often its own process, awake and with the key at hand.
+const OPEN_LEAVES: u64 = 32;
+
+// `turns` of an entry: who had the last turn as a writer, and the open leaves since.
+const LAST: u64 = 0xFFFF;
+const ONE_LEAVE: u64 = LAST + 1;
+
+/// A gate has none: each leaver gives a turn.
+fn turns(region: &Region, slot: u32) -> Option<&AtomicU64> {
+    (slot < region.layout().entry_count()).then(|| &region.entry(slot).turns)
+}
+
+/// After whom the next turn goes.
+pub(crate) fn last_turn(region: &Region, slot: u32, leaver: MemberId) -> MemberId {
+    let turns = turns(region, slot).map(|turns| turns.load(Ordering::Relaxed) & LAST);
+    turns.and_then(MemberId::new).unwrap_or(leaver)
+}
+
+/// Notes that the member enters by its turn.
+///
+/// Caller holds: the slot as its named writer.
+pub(crate) fn note_turn(region: &Region, slot: u32, me: MemberId) {
+    if let Some(turns) = turns(region, slot) {
+        turns.store(u64::from(me.number()), Ordering::Relaxed);
+    }
+}
+
+/// Whether the writer may leave without giving a turn; counts that.
+///
+/// Caller holds: the slot as its named writer.
+pub(crate) fn may_leave_open(region: &Region, slot: u32) -> bool {
+    let Some(turns) = turns(region, slot) else { return false };
+    let seen = turns.load(Ordering::Relaxed);
+    let may = seen / ONE_LEAVE < OPEN_LEAVES;
+    if may {
+        turns.store(seen + ONE_LEAVE, Ordering::Relaxed);
+    }
+    may
 }
 
 /// The word that a member's requests for a slot sleep on.
@@ -89,13 +131,17 @@ pub(crate) fn settle(region: &Region, slot: u32, turn: Turn) {
 }
 
 /// Passes the turn on from a member, until the one that has it still waits.
+///
+/// Gives a turn where a writer gave none: the member may have been signalled for that.
 pub(crate) fn pass_on(region: &Region, slot: u32, gone: MemberId) {
     let mut gone = gone;
     loop {
         let seen = load(region, slot);
-        if seen.next() != Some(gone) {
+        let had_turn = seen.next() == Some(gone);
+        if !had_turn && !seen.needs_turn() {
             return;
         }
+        let last = if had_turn { gone } else { last_turn(region, slot, gone) };
         let without = seen.without_turn(gone);
         if !without.needs_turn() {
             if swap(region, slot, seen, without) {
@@ -103,7 +149,7 @@ pub(crate) fn pass_on(region: &Region, slot: u32, gone: MemberId) {
             }
             continue;
         }
-        let choice = choose(region, slot, gone, Some(gone))
+        let choice = choose(region, slot, last, Some(gone))
             .or_else(|| region.has_bit(slot, Bitmap::Waiters, gone).then_some(gone));
         if !swap(region, slot, seen, without.with_turn(choice)) {
             continue;

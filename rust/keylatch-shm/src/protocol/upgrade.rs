@@ -6,10 +6,10 @@
 //! that would upgrade finds the first: each would wait for the other.
 
 use super::enter::Sharers;
-use super::turn::{Turn, choose, ring, ring_upgrader, settle};
+use super::turn::{Turn, choose, last_turn, ring, ring_upgrader, settle};
 use super::{load, swap};
 use crate::region::{Bitmap, Region};
-use crate::word::{MemberId, Place, Word};
+use crate::word::{MemberId, Place, Waits, Word};
 
 /// What a look of the reader that upgrades has found.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -93,7 +93,7 @@ pub(crate) fn end(region: &Region, slot: u32, me: MemberId, sharers: &mut Sharer
         }
         let without = seen.without_upgrade(me);
         let (wanted, turn) = if without.needs_turn() {
-            let choice = choose(region, slot, me, None);
+            let choice = choose(region, slot, last_turn(region, slot, me), None);
             (without.with_turn(choice), Turn::of(choice))
         } else {
             (without, Turn::Unchanged)
@@ -117,7 +117,7 @@ pub(crate) fn back_into_line(region: &Region, slot: u32, me: MemberId) -> bool {
             region.clear_bit(slot, Bitmap::Waiters, me);
             return false;
         }
-        if swap(region, slot, seen, seen.without_writer(me).registered()) {
+        if swap(region, slot, seen, seen.without_writer(me).registered(Waits::Asleep)) {
             ring_upgrader(region, seen, slot);
             return true;
         }

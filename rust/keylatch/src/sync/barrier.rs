@@ -44,8 +44,10 @@ impl Barrier {
     }
 
     /// The rare side, between its store and its load.
+    ///
+    /// Returns `false` if the kernel refuses by now. Then it has waited instead, for far longer than the barrier takes.
     #[cold]
-    pub(crate) fn heavy(self) {
+    pub(crate) fn heavy(self) -> bool {
         // Pairs with: the fence of the other side.
         fence(Ordering::SeqCst);
         #[cfg(all(target_os = "linux", not(loom), not(tsan)))]
@@ -53,8 +55,10 @@ impl Barrier {
             // Refused where the program has forbidden the call since, or the kernel has no memory for it.
             if !membarrier(libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED) {
                 std::thread::sleep(WITHOUT_BARRIER);
+                return false;
             }
         }
+        true
     }
 }
 

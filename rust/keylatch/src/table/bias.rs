@@ -28,11 +28,11 @@ impl LockedShard<'_> {
     pub(crate) fn bias(&mut self, cache: &Cache, index: u32) -> bool {
         let entry = self.table.entry(index);
         let is_plain = entry.queue_head.load(Ordering::Relaxed) == NONE && !entry.has_permit();
-        let now = nanos(&self.table.began);
-        let may_begin = self.book.backoff.allows(now) && self.table.rest.allows(now);
-        if !is_plain || !may_begin || !self.warm_up(cache, index) {
+        // Asked again after it took over a warm slot: that may have ended another bias.
+        if !is_plain || !self.may_bias() || !self.warm_up(cache, index) || !self.may_bias() {
             return false;
         }
+        let now = nanos(&self.table.began);
         let mut seen = entry.word();
         while let Some(biased) = seen.biased() {
             match entry.swap(seen, biased) {
@@ -44,6 +44,12 @@ impl LockedShard<'_> {
             }
         }
         seen.is_biased()
+    }
+
+    /// Returns whether no bias ended too short a time ago.
+    fn may_bias(&self) -> bool {
+        let now = nanos(&self.table.began);
+        self.book.backoff.allows(now) && self.table.rest.allows(now)
     }
 
     /// As `bias`, however soon.

@@ -365,6 +365,9 @@ impl Entry {
     ///
     /// Caller holds: shard mutex. It has claimed the entry. After a failure the entry has no further blocks.
     pub(crate) fn write_key(&self, arena: &Arena<Entry>, cache: &Cache, hash: u64, key: &KeyRef<'_>) -> bool {
+        // Pairs with: the acquire fence in `word_after_slot`. A reader that reads a part of this key reads the word of the claim,
+        // or a later one, after it.
+        fence(Ordering::Release);
         if self.more.load(Ordering::Relaxed) != NONE {
             self.drop_long_key(arena, cache);
         }

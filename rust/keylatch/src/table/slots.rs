@@ -59,6 +59,10 @@ const UNKNOWN: u32 = 0;
 const ASKING: u32 = 1;
 const WITH_FENCES: u32 = 2;
 const WITHOUT_FENCES: u32 = 3;
+/// They do not, but the kernel refuses what a collector needs by now.
+///
+/// No bias begins any more.
+const REFUSED: u32 = 4;
 
 const _: () = assert!(cfg!(loom) || size_of::<Line>() == 128);
 
@@ -142,7 +146,7 @@ impl Slots {
         Ok(Self { lines: Region::reserve(MOST_LINES)?, readiness, used })
     }
 
-    /// Finds out whether readers need fences, once. Returns whether that is known.
+    /// Finds out whether readers need fences, once. Returns whether a bias may begin.
     ///
     /// In a process with several threads the kernel takes some milliseconds the first time. So no mutex is held meanwhile,
     /// and no other thread waits.
@@ -155,7 +159,7 @@ impl Slots {
                 self.readiness.store(readiness, Ordering::Release);
                 true
             }
-            Err(readiness) => readiness != ASKING,
+            Err(readiness) => readiness != ASKING && readiness != REFUSED,
         }
     }
 
@@ -164,9 +168,16 @@ impl Slots {
     fn barrier(&self) -> Barrier {
         match self.readiness.load(Ordering::Relaxed) {
             #[cfg(not(loom))]
-            WITHOUT_FENCES => Barrier::Asymmetric,
+            WITHOUT_FENCES | REFUSED => Barrier::Asymmetric,
             _ => Barrier::Fences,
         }
+    }
+
+    /// Notes that the kernel refuses what collectors need.
+    ///
+    /// Readers that are in slots have no fences, and collectors wait until those are seen.
+    pub(crate) fn note_refusal(&self) {
+        self.readiness.store(REFUSED, Ordering::Release);
     }
 
     /// Returns how much memory the lines take that threads have.
@@ -259,7 +270,9 @@ impl Slots {
     pub(super) fn collect(&self, index: u32, entry: &Entry) {
         let name = entry.begin_collecting().slot_name(index);
         // Pairs with: `Entry::word_after_slot`.
-        self.barrier().heavy();
+        if !self.barrier().heavy() {
+            self.note_refusal();
+        }
         for line in 0..self.used.load(Ordering::Relaxed) {
             for slot in &self.lines.get(line).0 {
                 // One that was counted when an earlier bias ended has kept its slot.

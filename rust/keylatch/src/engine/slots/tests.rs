@@ -172,6 +172,20 @@ fn threads_beyond_the_lines_share_the_word() {
 }
 
 #[test]
+fn refused_barrier_begins_no_bias() {
+    let locks = biased(Fairness::default());
+    let slots = &locks.core().table.slots;
+    assert!(slots.prepare());
+    slots.note_refusal();
+    assert!(!slots.prepare());
+    // The bias that there is goes on, and ends as any other.
+    let guard = enter(&locks);
+    assert!(locks.lock(LockRequest::write(KEY)).try_now().is_err());
+    drop(guard);
+    assert!(locks.lock(LockRequest::write(KEY)).try_now().is_ok());
+}
+
+#[test]
 fn slots_outlive_the_thread_that_filled_them() {
     let locks = Arc::new(biased(Fairness::default()));
     let guards: Vec<OwnedLockGuard> = (0..20)

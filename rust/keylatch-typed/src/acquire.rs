@@ -209,6 +209,7 @@ impl<R: LockRef, K: Kind> Acquire<R, K> {
                 Some(Err(self.time_out(refusal, &wait)))
             }
             Checked::Cancelled => {
+                self.lock().stats().cancelled(K::TYPE, self.caller);
                 (self.wait, self.lock) = (None, None);
                 Some(Err(LockTimeoutError::Cancelled))
             }

@@ -20,6 +20,8 @@ pub enum LockTimeoutError {
         details: Box<TimeoutDetails>,
     },
     /// The wait was ended by `cancel_waiters` of the lock.
+    ///
+    /// A `tracing` event of the level debug names the lock.
     Cancelled,
 }
 

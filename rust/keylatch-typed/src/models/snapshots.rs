@@ -157,11 +157,13 @@ fn update_left_to_a_dropped_future_is_applied() {
         let snapshot = Snapshot::new(0_u64);
         let other = {
             let snapshot = snapshot.clone();
-            thread::spawn(move || drop(snapshot.update(|value| *value += 1)))
+            thread::spawn(move || {
+                let mut update = snapshot.update(|value| *value += 10);
+                let _ = poll_once(&mut update);
+                drop(update);
+            })
         };
-        let mut update = snapshot.update(|value| *value += 10);
-        let _ = poll_once(&mut update);
-        drop(update);
+        drop(snapshot.update(|value| *value += 1));
         other.join().unwrap();
         assert_eq!(*snapshot.load(), 11);
     });
@@ -211,13 +213,16 @@ fn coalescer_beside_an_update_applies_all() {
         let snapshot = Snapshot::new(0_u64);
         let coalescer = Coalescer::new(&snapshot);
         let coalescing = thread::spawn(move || coalesce(&coalescer));
-        let mut reader = snapshot.reader();
-        drop(snapshot.update(|value| *value += 1));
-        snapshot.defer(|value| *value += 10);
-        drop(snapshot);
+        let (mut reader, inner) = (snapshot.reader(), snapshot.clone());
+        // Deferred while the update is applied.
+        drop(snapshot.update(move |value| {
+            *value += 1;
+            inner.defer(|value| *value += 10);
+        }));
         while **reader.load() < 11 {
             block_on(reader.changed(), |_| None).unwrap();
         }
+        drop(snapshot);
         coalescing.join().unwrap();
     });
 }

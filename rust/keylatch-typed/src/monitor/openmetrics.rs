@@ -64,17 +64,19 @@ impl LockMonitor {
     /// ```
     #[must_use]
     pub fn to_openmetrics(&self) -> String {
-        let mut registered = self.registered.lock();
-        registered.remove_dropped();
-        let series = registered.sample();
+        let (locks, series) = {
+            let mut registered = self.registered.lock();
+            registered.remove_dropped();
+            (registered.locks.len(), registered.sample())
+        };
         let mut text = String::with_capacity(4096 + series.len() * 4096);
         // Writing to a string cannot fail.
-        let _ = write_all(&mut text, registered.locks.len(), &series);
+        let _ = write_all(&mut text, locks, &series);
         text
     }
 }
 
-fn write_all(text: &mut String, locks: usize, series: &[Sample<'_>]) -> fmt::Result {
+fn write_all(text: &mut String, locks: usize, series: &[Sample]) -> fmt::Result {
     let (version, arch, os) = (env!("CARGO_PKG_VERSION"), std::env::consts::ARCH, std::env::consts::OS);
     writeln!(text, "# TYPE keylatch_build info\n# HELP keylatch_build The library that the figures are of.")?;
     writeln!(text, "keylatch_build_info{{version=\"{version}\",arch=\"{arch}\",os=\"{os}\"}} 1")?;
@@ -109,7 +111,7 @@ fn head(text: &mut String, (name, kind, unit, help): (&str, &str, &str, &str)) -
 }
 
 /// Modes and outcomes have the names that they have among a manager's figures.
-fn write_waits_ended(text: &mut String, series: &[Sample<'_>]) -> fmt::Result {
+fn write_waits_ended(text: &mut String, series: &[Sample]) -> fmt::Result {
     head(text, ("waits_ended", "counter", "", "Waits by mode and by how they ended; refusals are timeouts."))?;
     for Sample { label, counters, .. } in series {
         let (shared, exclusive) = counters.ended();
@@ -124,7 +126,7 @@ fn write_waits_ended(text: &mut String, series: &[Sample<'_>]) -> fmt::Result {
     Ok(())
 }
 
-fn write_holds(text: &mut String, series: &[Sample<'_>]) -> fmt::Result {
+fn write_holds(text: &mut String, series: &[Sample]) -> fmt::Result {
     head(text, ("hold_seconds", "histogram", "seconds", "How long locks were held, of holds that were timed."))?;
     for Sample { label, counters: Counters { holds, .. }, .. } in series {
         for (bound, count) in holds.cumulative() {

@@ -88,7 +88,7 @@ impl Registered {
     }
 
     /// Returns what each time series shows now.
-    pub(super) fn sample(&self) -> Vec<Sample<'_>> {
+    pub(super) fn sample(&self) -> Vec<Sample> {
         self.series.sample(self.locks.iter().map(|lock| (lock.series, lock.counters(), lock.stats.figures())))
     }
 

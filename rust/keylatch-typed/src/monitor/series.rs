@@ -5,6 +5,7 @@
 
 use crate::stats::{Counters, LockFigures};
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How many ids have time series of their own at most.
@@ -22,7 +23,7 @@ pub(super) struct Series {
 }
 
 struct Kept {
-    label: String,
+    label: Arc<str>,
     /// What its locks counted that are gone.
     gone: Counters,
     /// Whether a lock ever belonged to it.
@@ -30,8 +31,8 @@ struct Kept {
 }
 
 /// A series at one moment.
-pub(super) struct Sample<'a> {
-    pub(super) label: &'a str,
+pub(super) struct Sample {
+    pub(super) label: Arc<str>,
     pub(super) counters: Counters,
     pub(super) gauges: Gauges,
 }
@@ -50,18 +51,18 @@ pub(super) struct Gauges {
 
 impl Default for Series {
     fn default() -> Self {
-        Self { all: vec![Kept::new(OTHERS.to_owned())], of_text: HashMap::new() }
+        Self { all: vec![Kept::new(OTHERS)], of_text: HashMap::new() }
     }
 }
 
 impl Kept {
-    fn new(label: String) -> Self {
-        Self { label, gone: Counters::default(), is_used: false }
+    fn new(label: &str) -> Self {
+        Self { label: label.into(), gone: Counters::default(), is_used: false }
     }
 
     /// Begins with what the locks counted that are gone.
-    fn sample(&self) -> Sample<'_> {
-        Sample { label: &self.label, counters: self.gone, gauges: Gauges::default() }
+    fn sample(&self) -> Sample {
+        Sample { label: Arc::clone(&self.label), counters: self.gone, gauges: Gauges::default() }
     }
 }
 
@@ -74,7 +75,7 @@ impl Series {
             Some(series) => *series,
             None if self.of_text.len() < MOST_LOCKS => {
                 let series = self.all.len();
-                self.all.push(Kept::new(escaped(text)));
+                self.all.push(Kept::new(&escaped(text)));
                 self.of_text.insert(text.to_owned(), series);
                 series
             }
@@ -92,7 +93,7 @@ impl Series {
     /// Returns what each series shows now.
     ///
     /// Takes the series and the figures of each lock.
-    pub(super) fn sample(&self, locks: impl Iterator<Item = (usize, Counters, LockFigures)>) -> Vec<Sample<'_>> {
+    pub(super) fn sample(&self, locks: impl Iterator<Item = (usize, Counters, LockFigures)>) -> Vec<Sample> {
         let mut samples: Vec<_> = self.all.iter().map(Kept::sample).collect();
         for (series, counters, figures) in locks {
             samples[series].counters.add(&counters);

@@ -184,6 +184,13 @@ impl LockStats {
         LockTimeoutError::Timeout { lock_type, timeout, details: Box::new(details) }
     }
 
+    /// Emits an event for a wait that `cancel_waiters` ended.
+    ///
+    /// Its error has no details.
+    pub(crate) fn cancelled(&self, lock_type: LockType, requested_at: &Location<'_>) {
+        tracing::debug!(lock = %self.id(), kind = ?lock_type, requested_at = %requested_at, "lock acquisition cancelled");
+    }
+
     /// Returns the id of the lock, or the place where it was made.
     ///
     /// A lock that was made without an id has the one that it is registered under first.

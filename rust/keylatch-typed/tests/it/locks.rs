@@ -1,5 +1,6 @@
 //! What guards, timeouts, owned guards, downgrades and blocking twins do.
 
+use crate::events;
 use crate::waiting::{LONG, block_on, granted, in_line, until_waiting};
 use futures_util::FutureExt;
 use keylatch_typed::{
@@ -193,9 +194,13 @@ fn cancel_waiters_ends_every_wait() {
     let held = lock.try_write().unwrap();
     let waiting: Vec<_> = (0..100).map(|_| in_line(lock.read_with_timeout())).collect();
     assert_eq!(lock.cancel_waiters(), 100);
-    for request in waiting {
-        assert_eq!(request.now_or_never().unwrap().unwrap_err(), LockTimeoutError::Cancelled);
-    }
+    let named = events::of(|| {
+        for request in waiting {
+            assert_eq!(request.now_or_never().unwrap().unwrap_err(), LockTimeoutError::Cancelled);
+        }
+    });
+    let place = format!("lock={} kind=ReadLock requested_at={}", lock.stats().id(), file!());
+    assert!(named.len() == 100 && named.iter().all(|(_, event)| event.contains(&place)), "{named:?}");
     assert_eq!((lock.cancel_waiters(), lock.stats().figures().cancelled_count), (0, 100));
     drop(held);
     drop(lock.try_write().expect("no line is left"));

@@ -69,11 +69,14 @@ impl Entry {
     /// Wakes this task instead. Returns `false` if the time has come already.
     #[must_use]
     pub(super) fn set_waker(&self, waker: &Waker) -> bool {
-        let waker = waker.clone();
+        let mut waker = waker.clone();
         let mut state = TIMER.state.lock();
-        let replaced = state.due.get_mut(&(self.0, self.1)).map(|present| std::mem::replace(present, waker));
+        let present = state.due.get_mut(&(self.0, self.1));
+        let is_set = present.map(|present| std::mem::swap(present, &mut waker)).is_some();
         drop(state);
-        replaced.is_some()
+        // The one that was replaced, or the new one.
+        drop(waker);
+        is_set
     }
 }
 

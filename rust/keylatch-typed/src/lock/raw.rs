@@ -206,8 +206,9 @@ impl RawLock {
                 // Together with the count: a wait ends in one way.
                 let own = self.leave_locked(guarded, place);
                 drop(mutex);
-                drop((own, waker));
+                // Before the wakers: to drop them is foreign code.
                 self.grant_slow();
+                drop((own, waker));
                 Checked::TimedOut(refusal)
             }
             (Status::Granted { count }, _) => {
@@ -235,9 +236,9 @@ impl RawLock {
         }
         let waker = self.leave_locked(guarded, place);
         drop(mutex);
-        drop(waker);
         // The first in line may fit beside the holders now: it waited for the one that left.
         self.grant_slow();
+        drop(waker);
     }
 
     /// Takes a place out of the line, and gives back the grant that it holds.

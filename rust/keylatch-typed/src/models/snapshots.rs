@@ -227,6 +227,25 @@ fn coalescer_beside_an_update_applies_all() {
     });
 }
 
+/// Would catch: a coalescer that does not end when another took the rest.
+#[test]
+fn two_coalescers_end() {
+    check(|| {
+        let snapshot = Snapshot::new(0_u64);
+        let coalescing = [(); 2].map(|()| {
+            let coalescer = Coalescer::new(&snapshot);
+            thread::spawn(move || coalesce(&coalescer))
+        });
+        snapshot.defer(|value| *value += 1);
+        let mut reader = snapshot.reader();
+        let update = snapshot.update(|value| *value += 10);
+        drop(snapshot);
+        assert!(update.wait().is_ok());
+        coalescing.into_iter().for_each(|thread| thread.join().unwrap());
+        assert_eq!(**reader.load(), 11);
+    });
+}
+
 /// Would catch: a wait for a version that ends with an older one.
 #[test]
 fn load_waits_for_its_version() {

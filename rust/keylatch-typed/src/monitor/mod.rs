@@ -180,7 +180,7 @@ impl LockMonitor {
     /// Emits the report as one `tracing` event.
     ///
     /// A warning if a lock is not healthy of late, otherwise information. Unlike
-    /// [`generate_report`](Self::generate_report) it judges waits of the last minute and timeouts since the last such event,
+    /// [`generate_report`](Self::generate_report) it judges waits of the last minute, or since the last look if that is longer ago, and timeouts since the last such event,
     /// so a lock is healthy again when its trouble is over. The figures are those since the last reset.
     pub fn log_report(&self) {
         let report = self.report(&StatusLimits::default(), Judged::Lately);

@@ -16,13 +16,12 @@ type Counter = (&'static str, &'static str, &'static str, fn(&Counters) -> f64);
 /// The same of a gauge.
 type Gauge = (&'static str, &'static str, &'static str, fn(&Gauges) -> f64);
 
-const COUNTERS: [Counter; 6] = [
+const COUNTERS: [Counter; 5] = [
     ("acquisitions", "", "Locks taken.", |counters| counters.acquisitions() as f64),
     ("waits", "", "Waits that are over.", |counters| counters.waits() as f64),
     ("timeouts", "", "Requests that timed out, refusals among them.", |counters| counters.timeouts() as f64),
     ("refusals", "", "Requests that must not wait and timed out.", |counters| counters.refusals() as f64),
     ("cancellations", "", "Waits that were cancelled.", |counters| counters.cancellations() as f64),
-    ("wait_time_seconds", "seconds", "Time waited.", |counters| counters.wait_time().as_secs_f64()),
 ];
 
 const GAUGES: [Gauge; 7] = [
@@ -90,6 +89,11 @@ fn write_all(text: &mut String, locks: usize, series: &[Sample]) -> fmt::Result 
             writeln!(text, "keylatch_lock_{name}_total{{lock=\"{label}\"}} {}", figure(counters))?;
         }
     }
+    head(text, ("wait_time_seconds", "counter", "seconds", "Time waited."))?;
+    for Sample { label, times, .. } in series {
+        let seconds = times.waited.as_secs_f64();
+        writeln!(text, "keylatch_lock_wait_time_seconds_total{{lock=\"{label}\"}} {seconds}")?;
+    }
     for (name, unit, help, figure) in GAUGES {
         head(text, (name, "gauge", unit, help))?;
         for Sample { label, gauges, .. } in series {
@@ -128,7 +132,7 @@ fn write_waits_ended(text: &mut String, series: &[Sample]) -> fmt::Result {
 
 fn write_holds(text: &mut String, series: &[Sample]) -> fmt::Result {
     head(text, ("hold_seconds", "histogram", "seconds", "How long locks were held, of holds that were timed."))?;
-    for Sample { label, counters: Counters { holds, .. }, .. } in series {
+    for Sample { label, counters: Counters { holds, .. }, times, .. } in series {
         for (bound, count) in holds.cumulative() {
             let bound = bound.as_secs_f64();
             writeln!(text, "keylatch_lock_hold_seconds_bucket{{lock=\"{label}\",le=\"{bound}\"}} {count}")?;
@@ -136,7 +140,7 @@ fn write_holds(text: &mut String, series: &[Sample]) -> fmt::Result {
         let count = holds.count();
         writeln!(text, "keylatch_lock_hold_seconds_bucket{{lock=\"{label}\",le=\"+Inf\"}} {count}")?;
         writeln!(text, "keylatch_lock_hold_seconds_count{{lock=\"{label}\"}} {count}")?;
-        writeln!(text, "keylatch_lock_hold_seconds_sum{{lock=\"{label}\"}} {}", holds.total.as_secs_f64())?;
+        writeln!(text, "keylatch_lock_hold_seconds_sum{{lock=\"{label}\"}} {}", times.held.as_secs_f64())?;
     }
     Ok(())
 }
@@ -202,11 +206,12 @@ mod tests {
         assert!(text.contains("keylatch_lock_recent_max_hold_seconds{lock=\"a.rs:b\"} 0.0"), "{text}");
     }
 
-    /// Returns the counters of a scrape: `_total`, `_bucket` and `_count`.
+    /// Returns the counters of a scrape: `_total`, `_bucket`, `_count` and `_sum`.
     fn counters(monitor: &LockMonitor) -> HashMap<String, f64> {
         let text = monitor.to_openmetrics();
         let samples = text.lines().filter_map(|line| line.rsplit_once(' '));
-        let is_counter = |name: &str| ["_total{", "_bucket{", "_count{"].iter().any(|part| name.contains(part));
+        let is_counter =
+            |name: &str| ["_total{", "_bucket{", "_count{", "_sum{"].iter().any(|part| name.contains(part));
         let counters = samples.filter(|(name, _)| is_counter(name));
         counters.map(|(name, value)| (name.to_owned(), value.parse().unwrap())).collect()
     }

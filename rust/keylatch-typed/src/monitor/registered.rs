@@ -4,7 +4,7 @@ use super::series::{Sample, Series};
 use crate::id::LockId;
 use crate::stats::{Counters, LockStats};
 use keylatch::FastObjectLockManager;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// The fewest locks among which a registration looks for dropped ones.
@@ -19,6 +19,8 @@ pub(super) struct Registered {
     series: Series,
     /// Where the latest lock of an id is.
     latest: HashMap<LockId, usize>,
+    /// Ids with the addresses of their statistics.
+    known: HashSet<(LockId, usize)>,
     /// Of each id as it is shown.
     shown: HashMap<String, Shown>,
     /// The number of locks at which those that were dropped are looked for.
@@ -67,9 +69,7 @@ impl RegisteredLock {
 
 impl Registered {
     pub(super) fn register(&mut self, id: LockId, stats: Arc<LockStats>) {
-        if self.latest.contains_key(&id)
-            && self.locks.iter().any(|lock| lock.id == id && Arc::ptr_eq(&lock.stats, &stats))
-        {
+        if !self.known.insert((id.clone(), Arc::as_ptr(&stats).addr())) {
             return;
         }
         if self.locks.len() >= self.full {
@@ -77,6 +77,8 @@ impl Registered {
             self.full = (self.locks.len() * 2).max(FEW_LOCKS);
         }
         let before = stats.counters();
+        // The first report judges what came after the registration.
+        let reported = (before.acquisitions(), before.timeouts());
         let before = (!before.is_zero()).then(|| Box::new(before));
         let text = id.to_string();
         let series = self.series.of(&text);
@@ -84,11 +86,11 @@ impl Registered {
         (shown.locks, shown.last_number) = (shown.locks + 1, shown.last_number + 1);
         let number = shown.last_number;
         self.latest.insert(id.clone(), self.locks.len());
-        self.locks.push(RegisteredLock { id, number, stats, series, before, reported: (0, 0) });
+        self.locks.push(RegisteredLock { id, number, stats, series, before, reported });
     }
 
     /// Returns what each time series shows now.
-    pub(super) fn sample(&self) -> Vec<Sample> {
+    pub(super) fn sample(&mut self) -> Vec<Sample> {
         self.series.sample(self.locks.iter().map(|lock| (lock.series, lock.counters(), lock.stats.figures())))
     }
 
@@ -112,6 +114,7 @@ impl Registered {
         let removed: Vec<_> = self.locks.extract_if(.., |lock| is_removed(lock)).collect();
         for lock in &removed {
             self.series.keep(lock.series, &lock.counters());
+            self.known.remove(&(lock.id.clone(), Arc::as_ptr(&lock.stats).addr()));
             let text = lock.id.to_string();
             let is_last = self.shown.get_mut(&text).is_some_and(|shown| {
                 shown.locks -= 1;

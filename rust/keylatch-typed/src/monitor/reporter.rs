@@ -27,7 +27,8 @@ struct Stop {
 impl LockMonitor {
     /// Starts a thread that logs the report every `period`.
     ///
-    /// It also warns of locks with a wait of at least `threshold` within the last minute, or in line now. The thread ends when
+    /// It also warns of locks with a wait of at least `threshold` within the last minute, or since the last report if that is
+    /// longer ago, or in line now. The thread ends when
     /// the returned [`Reporter`] is dropped. A period below a millisecond counts as one.
     ///
     /// # Errors

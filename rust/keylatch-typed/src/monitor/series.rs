@@ -26,6 +26,10 @@ struct Kept {
     label: Arc<str>,
     /// What its locks counted that are gone.
     gone: Counters,
+    /// The longest sums of waits and holds that were shown.
+    ///
+    /// The clock learns its rate while it runs, so the same ticks may be less time at the next look.
+    shown: Times,
     /// Whether a lock ever belonged to it.
     is_used: bool,
 }
@@ -34,7 +38,15 @@ struct Kept {
 pub(super) struct Sample {
     pub(super) label: Arc<str>,
     pub(super) counters: Counters,
+    pub(super) times: Times,
     pub(super) gauges: Gauges,
+}
+
+/// Sums of times, which never fall.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Times {
+    pub(super) waited: Duration,
+    pub(super) held: Duration,
 }
 
 /// What may fall.
@@ -57,12 +69,13 @@ impl Default for Series {
 
 impl Kept {
     fn new(label: &str) -> Self {
-        Self { label: label.into(), gone: Counters::default(), is_used: false }
+        let (gone, shown) = (Counters::default(), Times::default());
+        Self { label: label.into(), gone, shown, is_used: false }
     }
 
     /// Begins with what the locks counted that are gone.
     fn sample(&self) -> Sample {
-        Sample { label: Arc::clone(&self.label), counters: self.gone, gauges: Gauges::default() }
+        Sample { label: Arc::clone(&self.label), counters: self.gone, times: self.shown, gauges: Gauges::default() }
     }
 }
 
@@ -93,11 +106,16 @@ impl Series {
     /// Returns what each series shows now.
     ///
     /// Takes the series and the figures of each lock.
-    pub(super) fn sample(&self, locks: impl Iterator<Item = (usize, Counters, LockFigures)>) -> Vec<Sample> {
+    pub(super) fn sample(&mut self, locks: impl Iterator<Item = (usize, Counters, LockFigures)>) -> Vec<Sample> {
         let mut samples: Vec<_> = self.all.iter().map(Kept::sample).collect();
         for (series, counters, figures) in locks {
             samples[series].counters.add(&counters);
             samples[series].gauges.add(&figures);
+        }
+        for (kept, Sample { counters, times, .. }) in self.all.iter_mut().zip(&mut samples) {
+            times.waited = times.waited.max(counters.wait_time());
+            times.held = times.held.max(counters.holds.total);
+            kept.shown = *times;
         }
         if !self.all[SHARED].is_used {
             samples.remove(SHARED);
@@ -123,4 +141,22 @@ impl Gauges {
 /// Ids show control characters escaped, so only quotes and backslashes are left.
 fn escaped(text: &str) -> String {
     text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_never_fall_while_the_rate_is_learned() {
+        let mut series = Series::default();
+        let lock = series.of("a.rs:b");
+        let mut held = |nanos| {
+            let mut counters = Counters::default();
+            counters.holds.total = Duration::from_nanos(nanos);
+            series.sample(std::iter::once((lock, counters, LockFigures::default())))[0].times.held.as_nanos()
+        };
+        // The same hold, at a rate that is measured anew.
+        assert_eq!([held(1003), held(1001), held(1004)], [1003, 1003, 1004]);
+    }
 }

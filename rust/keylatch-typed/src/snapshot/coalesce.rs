@@ -17,10 +17,10 @@ const FAR: Duration = Duration::from_secs(1_000_000_000);
 impl<T: Clone + Send + Sync + 'static> Snapshot<T> {
     /// Returns a future that applies deferred closures as they come; spawn it once.
     ///
-    /// It applies them once every `gap` on average.
+    /// It makes one clone every `gap` at most, on average over late timers.
     ///
-    /// The first closure after a quiet time is applied right away, those that follow within `gap` together: no more than
-    /// one clone of the value every `gap`, and no closure waits longer than that. A timer or a runtime that is late delays
+    /// The first closure after a quiet time is applied right away, those that follow within `gap` together, and
+    /// none waits longer than that. A timer or a runtime that is late delays
     /// one clone and not those after it: the next is due when it would have been. Closures of `update` do not wait for the
     /// gap. The future ends when every `Snapshot` handle is gone and nothing is queued; until then readers that wait know
     /// that a version may come. It runs on tokio's clock.

@@ -44,10 +44,11 @@ impl<T> Queue<T> {
         std::mem::take(&mut self.closures)
     }
 
-    /// Returns the waker of a thread or task that awaits one of the closures.
+    /// Returns the wakers of threads and tasks that await closures.
     ///
-    /// It looks at the applier before it sleeps again. Wake it without the mutex.
-    pub(super) fn take_waker(&self) -> Option<Waker> {
-        self.closures.iter().filter_map(|queued| queued.submitted.as_ref()).find_map(Submitted::take_waker)
+    /// These look at the applier before they sleep again. Wake them without the mutex.
+    pub(super) fn take_wakers(&self) -> Vec<Waker> {
+        let submitted = self.closures.iter().filter_map(|queued| queued.submitted.as_ref());
+        submitted.filter_map(Submitted::take_waker).collect()
     }
 }

@@ -23,7 +23,7 @@ impl<T: Clone> Snapshot<T> {
     /// before the closure has run; await what it returns, or [`wait`](Update::wait), to go on with the new version.
     /// Closures run in the order in which they were queued, one at a time, and delay no reader. Keep them short:
     /// plan outside, apply inside. While closures keep coming, a thread that has applied several batches leaves the rest to
-    /// one that awaits an update.
+    /// one that awaits an update. If no thread awaits one, it goes on for as long as closures keep coming.
     pub fn update(&self, apply: impl FnOnce(&mut T) + Send + 'static) -> Update<T> {
         let (submitted, outcome) = Submitted::new();
         let queued = Queued { apply: Box::new(apply), submitted: Some(submitted) };
@@ -127,11 +127,12 @@ impl<T> Cell<T> {
     fn end_turn(&self, state: &mut State<T>) -> (Rest, Wake) {
         (state.applier, state.base) = (None, None);
         let has_awaited = state.queue.has_awaited();
-        let heir = if has_awaited { state.queue.take_waker() } else { None };
-        let rest = if has_awaited && heir.is_none() { Rest::OfNone } else { Rest::Taken };
-        // A coalescer sleeps while another thread applies.
-        let coalescers = state.queue.has_any().then(|| state.deferred.take());
-        (rest, Wake { heir, coalescers, readers: state.take_readers_at_end() })
+        let heirs = if has_awaited { state.queue.take_wakers() } else { Vec::new() };
+        let rest = if has_awaited && heirs.is_empty() { Rest::OfNone } else { Rest::Taken };
+        // A coalescer sleeps while another thread applies, or has to end.
+        let is_looked_for = state.queue.has_any() || state.handles == 0;
+        let coalescers = is_looked_for.then(|| state.deferred.take());
+        (rest, Wake { heirs, coalescers, readers: state.take_readers_at_end() })
     }
 }
 
@@ -150,8 +151,11 @@ pub(crate) enum Rest {
 /// What to wake after a turn.
 #[must_use]
 struct Wake {
-    /// Awaits one of the closures that are left, and becomes the applier.
-    heir: Option<Waker>,
+    /// They await the closures that are left.
+    ///
+    /// The first that looks becomes the applier.
+    /// All of them, because one may keep a future that it does not poll.
+    heirs: Vec<Waker>,
     coalescers: Option<IntoValues<u64, Waker>>,
     readers: Option<IntoValues<u64, Waker>>,
 }
@@ -159,7 +163,7 @@ struct Wake {
 impl Wake {
     /// Caller holds: no mutex.
     fn all(self) {
-        wake_all(self.heir.into_iter().chain(self.coalescers.into_iter().flatten()));
+        wake_all(self.heirs.into_iter().chain(self.coalescers.into_iter().flatten()));
         wake_all(self.readers.into_iter().flatten());
     }
 }
@@ -216,7 +220,8 @@ fn report(event: impl FnOnce()) {
 /// The outcome of an update: the version that contains it.
 ///
 /// Dropping it does not cancel the update. A thread that waits for it, polls or drops it may have to apply queued closures,
-/// if the thread that applied them leaves the rest.
+/// if the thread that applied them leaves the rest. So poll it or drop it: one that is kept unpolled may hold up what was
+/// left, until the next update comes.
 ///
 /// Ready with [`UpdateError::Panicked`] when the closure panicked.
 pub struct Update<T> {

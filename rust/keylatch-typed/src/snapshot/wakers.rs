@@ -40,10 +40,4 @@ impl Wakers {
     pub(super) fn waiting(&self) -> usize {
         self.waiting.len()
     }
-
-    /// Returns how many places a publish looks at.
-    #[cfg(all(test, not(loom)))]
-    pub(super) fn kept(&self) -> usize {
-        self.waiting.len()
-    }
 }

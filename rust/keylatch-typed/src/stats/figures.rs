@@ -49,8 +49,8 @@ pub struct LockFigures {
     pub recent_max_wait_time: Duration,
     /// The longest hold that ended lately.
     ///
-    /// Lately is within the last minute, if a monitor knows the lock and its figures are read twice a minute. Of other locks it
-    /// is since the last reset.
+    /// Lately is within the last minute, if a monitor knows the lock and its figures are read twice a minute. If they are read
+    /// less often it is since the last look, or the last but one within two minutes. Of other locks it is since the last reset.
     pub recent_max_hold_time: Duration,
 }
 

@@ -217,6 +217,7 @@ impl LockStats {
     fn watched_figures(&self, watch: &Watch, period: &mut Period) -> LockFigures {
         let now = clock::ticks();
         let is_over = period.is_over(now);
+        period.forget_old(now);
         let counts = self.raw.counts(if is_over { Look::Turn } else { Look::Only });
         let hold = if is_over { watch.holds.turn() } else { watch.holds.recent() };
         let recent = Longest { wait: counts.waits.recent.max(period.last_wait), hold: hold.max(period.last_hold) };
@@ -256,16 +257,19 @@ impl LockStats {
 
     /// Notes that the lock is dropped. Its statistics stay as they are.
     pub(crate) fn end(&self) {
-        self.holder.store(GONE, Ordering::Relaxed);
+        // Pairs with: the load in `is_over`, so that what the lock counted last is seen.
+        self.holder.store(GONE, Ordering::Release);
     }
 
     /// Returns whether the lock was dropped.
     pub(crate) fn is_over(&self) -> bool {
-        self.holder.load(Ordering::Relaxed) == GONE
+        // Pairs with: the store in `end`.
+        self.holder.load(Ordering::Acquire) == GONE
     }
 
     fn watch(&self) -> &Watch {
-        self.watch.get_or_init(|| Watch::new(None, &self.totals(&self.raw.counts(Look::Only))))
+        // The window of the recent maxima begins, too.
+        self.watch.get_or_init(|| Watch::new(None, &self.totals(&self.raw.counts(Look::Turn))))
     }
 
     /// Returns what the lock has counted since it was made.

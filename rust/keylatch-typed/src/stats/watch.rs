@@ -45,8 +45,31 @@ impl Period {
         clock::duration(now.saturating_sub(self.turned_at)) >= HALF_WINDOW
     }
 
+    /// Forgets the half that is over if the one that goes on is longer than the window.
+    ///
+    /// So a figure that is read seldom is of the time since the last look.
+    pub(super) fn forget_old(&mut self, now: u64) {
+        if clock::duration(now.saturating_sub(self.turned_at)) >= HALF_WINDOW * 2 {
+            (self.last_wait, self.last_hold) = (0, 0);
+        }
+    }
+
     /// Begins the next half.
     pub(super) fn turn(&mut self, now: u64, longest_wait: u64, longest_hold: u64) {
         (self.turned_at, self.last_wait, self.last_hold) = (now, longest_wait, longest_hold);
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn old_half_is_forgotten_after_the_window() {
+        let mut period = Period { origin: Totals::default(), last_wait: 7, last_hold: 8, turned_at: 1 };
+        period.forget_old(1 + clock::ticks_of(HALF_WINDOW));
+        assert_eq!((period.last_wait, period.last_hold), (7, 8));
+        period.forget_old(1 + clock::ticks_of(HALF_WINDOW * 3));
+        assert_eq!((period.last_wait, period.last_hold), (0, 0));
     }
 }

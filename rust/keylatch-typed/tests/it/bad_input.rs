@@ -170,6 +170,32 @@ fn waker_that_panics_harms_no_other_waiter() {
 }
 
 #[test]
+fn waker_whose_drop_panics_holds_up_none() {
+    struct Bomb;
+    impl std::task::Wake for Bomb {
+        fn wake(self: Arc<Self>) {
+            std::mem::forget(self);
+        }
+    }
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("deliberate");
+        }
+    }
+    let lock = AsyncRwLock::new(1, LONG);
+    let _reading = lock.try_read().unwrap();
+    let mut writer = lock.write_with_timeout();
+    let waker = std::task::Waker::from(Arc::new(Bomb));
+    assert!(writer.poll_unpin(&mut std::task::Context::from_waker(&waker)).is_pending());
+    let behind = in_line(lock.read_with_timeout());
+    // The waker in line is the last one then.
+    drop(waker);
+    let left = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(writer)));
+    assert!(left.is_err());
+    drop(granted(behind));
+}
+
+#[test]
 #[should_panic(expected = "polled after it was ready")]
 fn poll_after_ready_panics() {
     let lock = AsyncMutex::new(1, LONG);

@@ -5,8 +5,10 @@ use futures_util::FutureExt;
 use futures_util::future::join_all;
 use keylatch_typed::{PublishConflict, Snapshot, SnapshotClosed, SnapshotReader, Update, UpdateError};
 #[cfg(feature = "tokio")]
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+#[cfg(feature = "tokio")]
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -259,14 +261,64 @@ fn update_leaves_the_rest_to_a_waiting_thread() {
     assert!((16..Chain::LAST).contains(&*snapshot.load()), "{snapshot:?}");
 }
 
+/// Counts how often its task is woken.
+#[derive(Default)]
+struct Woken(AtomicUsize);
+
+impl std::task::Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Brings updates until this thread leaves the rest.
+///
+/// That is two updates that were polled once.
+fn left_updates(snapshot: &Snapshot<Counted>) -> [(Update<Counted>, Arc<Woken>); 2] {
+    /// The batches of one turn.
+    const BATCHES: usize = 16;
+    type Left = [(Update<Counted>, Arc<Woken>); 2];
+    fn bring(snapshot: &Snapshot<Counted>, batch: usize, left: mpsc::Sender<Left>) {
+        let inner = snapshot.clone();
+        drop(snapshot.update(move |list| {
+            list.entries.push(batch);
+            if batch < BATCHES {
+                return bring(&inner, batch + 1, left);
+            }
+            let polled = [100, 200].map(|entry| {
+                let mut update = inner.update(move |list| list.entries.push(entry));
+                let woken = Arc::new(Woken::default());
+                let waker: std::task::Waker = Arc::clone(&woken).into();
+                assert!(update.poll_unpin(&mut std::task::Context::from_waker(&waker)).is_pending());
+                (update, woken)
+            });
+            drop(left.send(polled));
+        }));
+    }
+    let (left, polled) = mpsc::channel();
+    bring(snapshot, 1, left);
+    assert_eq!(snapshot.load().entries, (1..=BATCHES).collect::<Vec<_>>());
+    polled.recv().unwrap()
+}
+
+/// One task keeps its update and does not poll it.
 #[test]
-fn update_dropped_in_the_queue_is_applied() {
+fn rest_is_left_to_every_task_that_awaits() {
     let snapshot = Snapshot::new(Counted::default());
-    during_update(&snapshot, 0, || {
-        let mut update = snapshot.update(|list| list.entries.push(1));
-        assert_eq!((&mut update).now_or_never(), None);
-    });
-    assert_eq!(snapshot.load().entries, [0, 1]);
+    let [(kept, _), (mut polled, woken)] = left_updates(&snapshot);
+    assert_eq!(woken.0.load(Ordering::Relaxed), 1);
+    assert_eq!((&mut polled).now_or_never(), Some(Ok(18)));
+    assert_eq!(snapshot.load().entries[16..], [100, 200]);
+    drop(kept);
+}
+
+#[test]
+fn dropped_update_applies_what_was_left() {
+    let snapshot = Snapshot::new(Counted::default());
+    let [first, second] = left_updates(&snapshot);
+    drop(first);
+    assert_eq!(snapshot.load().entries[16..], [100, 200]);
+    drop(second);
 }
 
 #[test]
@@ -437,6 +489,34 @@ async fn dropped_coalescer_ends_waits() {
     assert_eq!(waiting.as_mut().now_or_never(), None, "the coalescer may still be polled");
     drop(coalescer);
     assert_eq!(waiting.now_or_never(), Some(Err(SnapshotClosed)));
+}
+
+/// Another applier takes the last closure while the coalescer sleeps.
+#[cfg(feature = "tokio")]
+#[test]
+fn coalescer_ends_beside_another_applier() {
+    let poll = |coalescer: &mut Pin<Box<dyn Future<Output = ()> + Send>>, woken: &Arc<Woken>| {
+        let waker: std::task::Waker = Arc::clone(woken).into();
+        coalescer.as_mut().poll(&mut std::task::Context::from_waker(&waker))
+    };
+    let snapshot = Snapshot::new(0);
+    // Without a gap there is no timer, so no runtime is needed.
+    let new = || -> Pin<Box<dyn Future<Output = ()> + Send>> { Box::pin(snapshot.coalescer(Duration::ZERO)) };
+    let (mut applying, sleeping, woken) = (new(), Arc::new(Mutex::new(new())), Arc::new(Woken::default()));
+    let (inner, other, other_woken) = (snapshot.clone(), Arc::clone(&sleeping), Arc::clone(&woken));
+    snapshot.defer(move |value| {
+        *value += 1;
+        drop(inner.update(|value| *value += 10));
+        drop(inner);
+        assert!(poll(&mut other.lock().unwrap(), &other_woken).is_pending());
+    });
+    let mut reader = snapshot.reader();
+    drop(snapshot);
+    assert!(poll(&mut applying, &Arc::default()).is_pending(), "it yields once");
+    assert_eq!(woken.0.load(Ordering::Relaxed), 1);
+    assert!(poll(&mut sleeping.lock().unwrap(), &woken).is_ready());
+    assert!(poll(&mut applying, &Arc::default()).is_ready());
+    assert_eq!(**reader.load(), 11);
 }
 
 /// Defers a closure that defers the next, and so on.

@@ -221,7 +221,7 @@ mod tests {
         let monitor = LockMonitor::new();
         let lock = |number: usize| {
             let lock = AsyncMutex::new(0, Duration::ZERO);
-            let history = if number % 2 == 0 { 50 } else { 0 };
+            let history = if number.is_multiple_of(2) { 50 } else { 0 };
             (0..history).for_each(|_| drop(lock.try_lock()));
             monitor.register_lock(LockId::new("file.rs", &format!("lock-{number}")), lock.stats().clone());
             (0..=number).for_each(|_| drop(lock.try_lock()));

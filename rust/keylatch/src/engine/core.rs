@@ -27,10 +27,10 @@ use std::time::{Duration, Instant};
 use super::loss::RevocationListeners;
 use super::tiered::Tiered;
 
-/// Records beyond what locks need, for a hundred thousand threads.
+/// Records beyond what locks need, for thirty thousand threads.
 ///
-/// Only address space, until they are used.
-const KEPT_BY_THREADS: u32 = 1 << 22;
+/// Only address space, until they are used: 48 MiB, so that a manager fits where there is little.
+const KEPT_BY_THREADS: u32 = 1 << 20;
 /// Pages of hold records that are searched for a reader, where none is noted.
 const A_FEW_PAGES: usize = 4;
 /// Who is named as the holder of a lock that a lock delay keeps.

@@ -256,16 +256,16 @@ impl World {
 
     fn upgrade(&mut self, which: usize, waits: bool) {
         let Some(which) = which.checked_rem(self.holds.len()) else { return };
-        let Hold { key, mode, lost, lease, .. } = self.holds[which];
+        let Hold { key, mode, lost, lease, owner, .. } = self.holds[which];
         // A waiter has what ran out taken away; should that be its own, it may have been upgraded before.
         if matches!(self.holds[which].hand, Hand::Number(_)) || (waits && lease == Lease::Over) {
             return;
         }
         let reads = lost.is_none() && mode == Mode::Shared;
-        if reads && waits && self.held(key).count() > 1 {
+        if reads && waits && self.keeps_shared(key, owner) {
             self.lose(Lost::Expired, |hold| hold.key == key && hold.lease == Lease::Over);
         }
-        let in_the_way = self.held(key).count() > 1;
+        let in_the_way = self.keeps_shared(key, owner);
         let hold = &mut self.holds[which];
         let Hand::Guard(guard) = &mut hold.hand else { return };
         let answer = if waits { guard.upgrade_blocking(Some(Duration::ZERO)) } else { guard.try_upgrade() };
@@ -278,13 +278,22 @@ impl World {
         } else {
             check(hold.lost, &answer);
         }
-        if hold.lost.is_none() && reads && !in_the_way {
-            hold.mode = Mode::Exclusive;
-            hold.fence = guard.fence();
-            assert!(hold.fence > self.fences[key], "{} after {}", hold.fence, self.fences[key]);
-            self.fences[key] = hold.fence;
+        let (has, fence) = (guard.mode(), guard.fence());
+        if lost.is_none() && reads && !in_the_way {
+            assert!(fence > self.fences[key], "{fence} after {}", self.fences[key]);
+            self.fences[key] = fence;
+            // All that its session shared has risen with it.
+            for hold in self.holds.iter_mut().filter(|hold| hold.key == key && hold.lost.is_none()) {
+                (hold.mode, hold.fence) = (Mode::Exclusive, fence);
+            }
         }
-        assert_eq!(guard.mode(), hold.mode);
+        assert_eq!(has, self.holds[which].mode);
+    }
+
+    /// Whether another owner keeps a hold of this one from becoming exclusive.
+    fn keeps_shared(&self, key: usize, owner: usize) -> bool {
+        let counts = owner >= 2 && self.held(key).all(|hold| hold.owner == owner);
+        self.held(key).count() > 1 && !counts
     }
 
     /// Making room in the table may take expired holds away that no request waits for.

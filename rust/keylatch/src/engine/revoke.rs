@@ -82,11 +82,13 @@ impl Core {
         self.empty_slot(record);
         // Before another request can have the lock: a caller that sees the new holder must find this one lost. From here on
         // no listener is added either.
-        let was_watched = record.lose(why, entry.fence());
+        let was_watched = match why.is_by_time() {
+            // In one step: who learns of the loss takes the tombstone, so that the next one finds none.
+            true => record.leave_tombstone(grant, why, entry.fence()),
+            false => record.lose(why, entry.fence()),
+        };
         self.leave_revoked(local, shard, (held.entry, grant), held.mode, why);
         if why.is_by_time() {
-            // After the word: from here on another caller may give the record back.
-            record.leave_tombstone(grant, why);
             let oldest = self.tombstones.remember(grant);
             oldest.into_iter().for_each(|oldest| self.reclaim_tombstone(oldest));
         } else {

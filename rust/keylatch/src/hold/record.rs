@@ -514,8 +514,12 @@ impl Record {
     }
 
     /// Leaves a tombstone for the grant, which the caller has adopted.
-    pub(crate) fn leave_tombstone(&self, grant: Grant, why: Lost) {
-        self.state.store(grant.generation() | why.flags(), Ordering::Release);
+    ///
+    /// As `lose` otherwise.
+    pub(crate) fn leave_tombstone(&self, grant: Grant, why: Lost, number: u64) -> bool {
+        self.since.store(number, Ordering::Relaxed);
+        // Release. Pairs with: the Acquire in `standing`.
+        self.state.swap(grant.generation() | why.flags(), Ordering::AcqRel) & WATCHED != 0
     }
 
     /// Takes a tombstone back; `None` if it is none.

@@ -308,6 +308,26 @@ fn tombstone_shown_by_two_callers() {
     });
 }
 
+/// Would catch: a hold that is shown as lost before its tombstone is there.
+///
+/// A caller would hear of the loss twice.
+#[test]
+fn expired_hold_is_reported_once() {
+    check(|| {
+        let model = Model::new(NEVER);
+        let grant = model.core().try_now(request(0, EXCLUSIVE), true).unwrap();
+        model.core().start_lease(grant, Some(Duration::from_nanos(1)));
+        let next = model.spawn(|model| model.lock_and_work(0, EXCLUSIVE));
+        let answers = [0; 2].map(|_| model.core().release_number(grant));
+        let reported = answers.iter().filter(|answer| matches!(answer, Err(LockError::LeaseLost { .. }))).count();
+        assert!(reported <= 1, "{answers:?}");
+        next.join().unwrap();
+        // If it asked too early, its tombstone is still there.
+        let _ = model.core().release_number(grant);
+        model.assert_nothing_left();
+    });
+}
+
 /// Would catch: a listener added meanwhile that is never called, or twice.
 #[test]
 fn listener_added_during_revocation() {

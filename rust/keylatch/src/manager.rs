@@ -83,7 +83,10 @@ impl FastObjectLockManager {
         config.validate()?;
         loop {
             match Self::with_config(config.clone()) {
-                Err(LockError::InvalidConfig { setting: "max_locks", .. }) if config.max_locks > 4096 => {
+                // They are valid: what is reserved last found no room, perhaps.
+                Err(LockError::InvalidConfig { setting: "max_locks" | "max_waiters", .. })
+                    if config.max_locks > 4096 =>
+                {
                     config.max_locks /= 4;
                 }
                 answer => return answer,

@@ -395,7 +395,7 @@ static void details(void)
     OK(keylatch_events_new(made, NULL, &events));
     for (int i = 0; i < 70; i++)
         OK(keylatch_try(made, &key, KEYLATCH_SHARED, NULL, &grants[i]));
-    CHECK_STATUS(KEYLATCH_ETIMEOUT, keylatch_acquire(made, &key, KEYLATCH_EXCLUSIVE, MS, NULL, &grant));
+    CHECK_STATUS(KEYLATCH_ETIMEOUT, keylatch_acquire(made, &key, KEYLATCH_EXCLUSIVE, 50 * MS, NULL, &grant));
     OK(keylatch_events_next(events, 0, &kind, &listing));
     OK(keylatch_listing_count(listing, &count));
     CHECK_STATUS(KEYLATCH_EINVALID, keylatch_listing_next_holder(listing, &holder));

@@ -102,6 +102,8 @@ pub(crate) enum Present {
 /// The first pause after a lease that was refused, and the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// The pause before another lease is asked for.
+const AGAIN: Duration = Duration::from_millis(100);
 
 /// Grants, renews and replaces leases.
 #[derive(Debug)]
@@ -226,13 +228,30 @@ impl Keeper {
         }
     }
 
+    /// A session with what each has from its beginning.
     async fn grant(&self, number: u64) -> Result<Arc<Session>, EtcdError> {
+        loop {
+            let session = self.ask_for_lease(number).await?;
+            let entered = self.enter(&session).await;
+            if let Ok(true) = entered {
+                return Ok(Arc::new(session));
+            }
+            // It would last for a TTL, and the next attempt asks for another.
+            let _ = tokio::time::timeout(session.remaining(), self.client.revoke_lease(session.lease)).await;
+            entered?;
+            // On a bad link a lease can be over before anything is put under it. That is no refusal: another may do.
+            self.client.forget_cluster();
+            tokio::time::sleep(AGAIN).await;
+        }
+    }
+
+    async fn ask_for_lease(&self, number: u64) -> Result<Session, EtcdError> {
         let (sent, granted) = loop {
             let sent = boottime();
             match self.client.grant_lease(self.ttl).await? {
                 Some(granted) => break (sent, granted),
                 // A lease whose answer was lost ends by itself; nothing was created under it.
-                None => tokio::time::sleep(Duration::from_millis(100)).await,
+                None => tokio::time::sleep(AGAIN).await,
             }
         };
         if granted.ttl > self.ttl {
@@ -240,22 +259,19 @@ impl Keeper {
             let seconds = |ttl: i64| Duration::from_secs(u64::try_from(ttl).unwrap_or(0));
             return Err(EtcdError::TtlTooShort { asked: seconds(self.ttl), floor: seconds(granted.ttl) });
         }
-        let session = Arc::new(Session::new(granted.id, number, end_of_lease(sent, granted.ttl)));
-        let begun = self.enter(&session).await;
-        if begun.is_err() {
-            // It would last for a TTL, and the next attempt asks for another.
-            let _ = tokio::time::timeout(session.remaining(), self.client.revoke_lease(session.lease)).await;
-        }
-        begun.map(|()| session)
+        Ok(Session::new(granted.id, number, end_of_lease(sent, granted.ttl)))
     }
 
-    /// Puts what a session has from its beginning.
-    async fn enter(&self, session: &Session) -> Result<(), EtcdError> {
+    /// Puts what a session has from its beginning; whether its lease lasts.
+    async fn enter(&self, session: &Session) -> Result<bool, EtcdError> {
         let put = |key, value| RequestOp::put(key, value, session.lease);
         let member = put(self.layout.member(session.lease), layout::member_value(&self.label));
         let floor = put(self.layout.floor(session.lease), Layout::floor_value(0));
-        self.client.txn(TxnRequest { success: vec![member, floor], ..TxnRequest::default() }).await?;
-        if session.is_valid() { Ok(()) } else { Err(EtcdError::Unreachable { endpoints: Vec::new() }) }
+        match self.client.txn(TxnRequest { success: vec![member, floor], ..TxnRequest::default() }).await {
+            Ok(_) => Ok(session.is_valid()),
+            Err(CallError::NoLease) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Refuses a prefix below which others write.

@@ -1,11 +1,13 @@
 //! One server and its clients, with a network, a server and processes that fail.
 
 use crate::child::Holder;
-use crate::cluster::{Cluster, etcdctl, fill, metric};
+use crate::cluster::{Cluster, etcdctl, etcdctl_at, fill, metric};
 use crate::locking::until;
-use crate::proxy::Proxy;
+use crate::proxy::{Proxy, Then};
 use keylatch_etcd::{BatchLockRequest, EtcdConfig, EtcdError, EtcdLocks, LockGuard, LockRequest};
 use std::future::IntoFuture;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 const LONG: Duration = Duration::from_secs(60);
@@ -246,6 +248,37 @@ fn lease_revoked_outside_noticed() {
     let next = write(&locks);
     until("the holder notices", || !guard.is_valid());
     assert!(next.fence() > guard.fence());
+}
+
+/// The first lease of the process, and one that follows a loss.
+#[test]
+fn lease_over_before_its_use_is_asked_again() {
+    let Some(cluster) = Cluster::start(1) else { return };
+    let proxy = Proxy::to(cluster.port(0));
+    let endpoints = cluster.endpoints();
+    let revoke_all = move || {
+        for lease in etcdctl_at(&endpoints, &["lease", "list"]).lines().skip(1) {
+            etcdctl_at(&endpoints, &["lease", "revoke", lease.trim()]);
+        }
+    };
+    let (revoke, is_due) = (revoke_all.clone(), Arc::new(AtomicBool::new(true)));
+    // Each session begins with its entry as a member.
+    proxy.on_request("keylatch/1/over/m/", {
+        let is_due = Arc::clone(&is_due);
+        move |_| {
+            if is_due.swap(false, Ordering::SeqCst) {
+                revoke();
+            }
+            Then::Pass
+        }
+    });
+    let locks = open([proxy.endpoint()], "over", LONG);
+    assert!(!is_due.swap(true, Ordering::SeqCst), "the first lease was revoked");
+    let guard = write(&locks);
+    revoke_all();
+    let next = write(&locks);
+    assert!(next.is_valid() && !guard.is_valid());
+    assert!(!is_due.load(Ordering::SeqCst), "the second lease was revoked before its use");
 }
 
 #[test]

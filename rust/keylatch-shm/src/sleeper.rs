@@ -96,9 +96,14 @@ impl Drop for Announced<'_> {
 pub(crate) fn ring(bell: &AtomicU32) {
     // Pairs with: the announcement, before the sleeper's last look.
     if has_sleeper(bell.load(Ordering::SeqCst)) {
-        bell.fetch_add(ONE_RING, Ordering::SeqCst);
+        add_ring(bell);
         futex::wake_all(bell);
     }
+}
+
+/// Counts a ring; the sleepers stay in the count.
+fn add_ring(bell: &AtomicU32) {
+    bell.fetch_add(ONE_RING, Ordering::SeqCst);
 }
 
 #[cfg(all(test, not(loom)))]
@@ -130,7 +135,7 @@ mod tests {
             std::thread::yield_now();
         }
         // A ringer that is killed before it wakes.
-        bell.fetch_add(ONE_RING, Ordering::SeqCst);
+        add_ring(&bell);
         while !sleeper.is_finished() {
             assert!(Instant::now() < end, "none wakes it");
             ring(&bell);

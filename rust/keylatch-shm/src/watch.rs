@@ -10,7 +10,7 @@ use crate::error::ShmError;
 use crate::file::TableFile;
 use crate::member;
 use crate::os::robust::RobustWord;
-use crate::os::{barrier, fork, futex};
+use crate::os::{barrier, fork, futex, slice};
 use crate::records;
 use crate::revoke::clear_left;
 use keylatch::BlockedSignals;
@@ -50,6 +50,8 @@ pub(crate) fn begin(file: TableFile, config: TableConfig) -> Result<(Arc<Core>, 
 }
 
 fn live(file: TableFile, config: TableConfig, ready: &SyncSender<Result<Arc<Core>, ShmError>>) {
+    // The one that ends wakes it, and may go on for long on the same processor.
+    slice::shorten();
     let mut robust = match RobustWord::register() {
         Ok(robust) => robust,
         Err(error) => {

@@ -134,6 +134,10 @@ fn config() -> TableConfig {
     TableConfig::default().keys(MANY as u32).members(64)
 }
 
+fn million() -> TableConfig {
+    config().keys(1_000_000)
+}
+
 /// Counters that forked children share.
 struct Counters(Mapped<AtomicU64>);
 
@@ -194,45 +198,90 @@ fn percentiles(what: &str, times: &mut [f64], report: &mut Report) {
     println!("  {what:<46} p50 {:8.0} us   p99 {:8.0} us   ({} times)", at(0.5), at(0.99), times.len());
 }
 
-/// From the kill of a process to the grant of another that waits.
-fn recovery(path: &Path, victim: &str, times: usize, report: &mut Report) {
-    let table = SharedTable::open(path, &config()).expect("a table");
-    let mut waits = Vec::new();
+/// What the killed process holds; the mutex shows what the kernel needs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Victim {
+    Writer,
+    Reader,
+    Mutex,
+}
+
+/// From the kill of a process to the grant of another, beside a million keys.
+///
+/// Each kind of holder in turn.
+fn recovery(path: &Path, times: usize, report: &mut Report) {
+    let table = SharedTable::open(path, &million()).expect("a table");
+    for number in 0..1_000_000 {
+        drop(table.acquire_write_lock_blocking("many", &format!("object-{number}"), "").expect("free"));
+    }
+    let robust = Mutexes::new(1, true);
+    let rows = [
+        (Victim::Writer, "kill -9 of a writer to the next grant"),
+        (Victim::Reader, "kill -9 of a reader to the next grant"),
+        (Victim::Mutex, "kill -9 of a robust mutex's holder"),
+    ];
+    let mut waits = rows.map(|_| Vec::new());
+    // One mapping for all: each that is left behind makes the next victim's end longer.
+    let ready = Counters::new();
     for _ in 0..times {
-        let counters = Counters::new();
-        let hold = |mode: Mode| {
-            let table = SharedTable::open(path, &config()).expect("a table");
-            let guard = table.lock(LockRequest::new(("bench", "killed"), mode)).blocking().expect("free");
-            counters.at(0).fetch_add(1, SeqCst);
-            std::mem::forget(guard);
-            loop {
-                std::thread::park();
+        for ((victim, _), waits) in rows.iter().zip(&mut waits) {
+            ready.at(0).store(0, SeqCst);
+            waits.push(killed(path, &table, &robust, *victim, ready.at(0)).as_nanos() as f64 / 1e3);
+        }
+    }
+    for ((_, name), waits) in rows.iter().zip(&mut waits) {
+        percentiles(name, waits, report);
+    }
+}
+
+/// The time from the kill of one process to the grant.
+fn killed(path: &Path, table: &SharedTable, robust: &Mutexes, victim: Victim, ready: &AtomicU64) -> Duration {
+    let child = fork(|| {
+        let table = SharedTable::open(path, &million()).expect("a table");
+        let mode = if victim == Victim::Reader { Mode::Shared } else { Mode::Exclusive };
+        if victim == Victim::Mutex {
+            // SAFETY: the mutex was initialised before the fork.
+            unsafe { assert_eq!(libc::pthread_mutex_lock(robust.0.at(0)), 0) };
+        } else {
+            std::mem::forget(table.lock(LockRequest::new(("bench", "killed"), mode)).blocking().expect("free"));
+        }
+        ready.fetch_add(1, SeqCst);
+        loop {
+            std::thread::park();
+        }
+    });
+    while ready.load(SeqCst) == 0 {
+        std::thread::yield_now();
+    }
+    let granted = std::thread::scope(|scope| {
+        let waits = scope.spawn(|| {
+            ready.fetch_add(1, SeqCst);
+            if victim == Victim::Mutex {
+                // SAFETY: as above; this thread has the mutex when its owner died, and gives it back.
+                unsafe {
+                    assert_eq!(libc::pthread_mutex_lock(robust.0.at(0)), libc::EOWNERDEAD);
+                    libc::pthread_mutex_consistent(robust.0.at(0));
+                    libc::pthread_mutex_unlock(robust.0.at(0));
+                }
+            } else {
+                drop(table.lock(LockRequest::write(("bench", "killed"))).blocking().expect("recovered"));
             }
+            Instant::now()
+        });
+        let is_waiting = || match victim {
+            Victim::Mutex => ready.load(SeqCst) == 2,
+            _ => table.waiting_here(("bench", "killed")).expect("sound") != 0,
         };
-        let child = match victim {
-            "reader" => fork(|| hold(Mode::Shared)),
-            _ => fork(|| hold(Mode::Exclusive)),
-        };
-        while counters.at(0).load(SeqCst) == 0 {
+        while !is_waiting() {
             std::thread::yield_now();
         }
-        let granted = std::thread::scope(|scope| {
-            let waits = scope.spawn(|| {
-                drop(table.lock(LockRequest::write(("bench", "killed"))).blocking().expect("recovered"));
-                Instant::now()
-            });
-            while table.waiting_here(("bench", "killed")).expect("sound") == 0 {
-                std::thread::yield_now();
-            }
-            std::thread::sleep(Duration::from_millis(1));
-            let killed = Instant::now();
-            kill(child);
-            waits.join().expect("no panic").duration_since(killed)
-        });
-        reap(child);
-        waits.push(granted.as_nanos() as f64 / 1e3);
-    }
-    percentiles(&format!("kill -9 of a {victim} to the next grant"), &mut waits, report);
+        std::thread::sleep(Duration::from_millis(1));
+        let killed = Instant::now();
+        kill(child);
+        waits.join().expect("no panic").duration_since(killed)
+    });
+    reap(child);
+    granted
 }
 
 /// Measures the time from a release to the grant of a sleeping process.
@@ -318,9 +367,7 @@ fn main() {
     }
     if has("recovery") {
         println!("\nrecovery");
-        for victim in ["writer", "reader"] {
-            recovery(&path, victim, times, &mut report);
-        }
+        recovery(&folder.join("million"), times, &mut report);
     }
     if let Some(file) = given("--json") {
         report.write(&file);

@@ -15,6 +15,9 @@ pub(crate) trait Native {
 /// An array of C locks in memory that forked children share.
 pub(crate) struct Mapped<T: 'static>(&'static [UnsafeCell<MaybeUninit<T>>]);
 
+// SAFETY: the elements are atomics and locks of C, which threads and processes share.
+unsafe impl<T> Sync for Mapped<T> {}
+
 impl<T> Mapped<T> {
     pub(crate) fn new(count: usize, init: impl Fn(*mut T)) -> Self {
         let bytes = count * size_of::<T>();

@@ -6,3 +6,4 @@ pub(crate) mod filesystem;
 pub(crate) mod fork;
 pub(crate) mod futex;
 pub(crate) mod robust;
+pub(crate) mod slice;

@@ -464,6 +464,10 @@ fn recall_needs_no_look_without_reason() {
             });
         }
     });
+    // Each keeps it until the next one comes.
+    for locks in managers.iter().cycle().take(30) {
+        use_once(locks, Mode::Exclusive);
+    }
 }
 
 #[test]

@@ -11,7 +11,7 @@ is reported. A report is about the library unless the innermost frame that is ou
 * only calls tokio, whose own code makes the access: its timers are behind mutexes of the standard library;
 * is a test's: the test's own data. Not so in it/data_race.rs, which hands over nothing unseen, so that whatever is
   reported of it is a lock that did not protect;
-* is in one of OWNED: values that belong to the caller, who hands them on, and wakers, which run the caller's code;
+* is in one of OWNED: values that belong to the caller, who hands them on, wakers, which run the caller's code, and tests;
 
 or one of the two only frees memory: the thread that drops the last handle.
 
@@ -28,8 +28,9 @@ LIBRARY = f"rust/{CRATE}/src/"
 OWNED = {
     "keylatch": (
         "src/pending.rs", "src/guard.rs", "src/manager.rs", "src/subscription.rs", "src/wait/user_code.rs", "::tests::",
+        "/tests.rs:",
     ),
-    "keylatch-typed": ("src/guard.rs", "::tests::"),
+    "keylatch-typed": ("src/guard.rs", "::tests::", "/tests.rs:"),
 }[CRATE]
 ACCESS = re.compile(r"  (?:Previous )?(?:[Aa]tomic )?(?:[Ww]rite|[Rr]ead) of size")
 FRAME = re.compile(r"    #\d+ (.*)")

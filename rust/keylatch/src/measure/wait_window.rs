@@ -9,12 +9,11 @@
 //! within the window are those since the latest look that is at least a window old. That may be more than there were,
 //! if there was no look for long, and is never fewer: a busy manager is not called slow because it was not watched.
 //!
-//! The counters are plain ones of std also under the model checker: no path depends on them.
+//! Counters and mutexes are plain ones also under the model checker: no path depends on them.
 
 use crate::mode::Mode;
+use parking_lot::Mutex;
 use std::collections::VecDeque;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -175,10 +174,6 @@ struct Look {
     waited: u64,
 }
 
-fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl WaitWindow {
     pub(crate) fn new(window: Duration) -> Self {
         let window = u64::try_from(window.as_nanos()).unwrap_or(u64::MAX).max(SLOTS as u64);
@@ -225,7 +220,7 @@ impl WaitWindow {
 
     #[cold]
     fn begin(&self, slot: &Slot, number: u64) {
-        let mut totals = locked(&self.totals);
+        let mut totals = self.totals.lock();
         if slot.number.load(Ordering::Relaxed) >= number {
             return;
         }
@@ -241,7 +236,7 @@ impl WaitWindow {
 
     /// Returns how all waits ended so far.
     pub(crate) fn outcomes(&self) -> WaitOutcomes {
-        let totals = locked(&self.totals);
+        let totals = self.totals.lock();
         let mut all = totals.outcomes;
         self.slots.iter().for_each(|slot| slot.add_to(&mut all));
         WaitOutcomes::of(&all)
@@ -259,7 +254,7 @@ impl WaitWindow {
     /// Those are looks that no window begins at.
     pub(crate) fn look(&self, grants: u64, now: u64) {
         let waited = self.waited();
-        let mut looks = locked(&self.looks);
+        let mut looks = self.looks.lock();
         if !self.is_look_due(now) {
             return;
         }
@@ -304,7 +299,7 @@ impl WaitWindow {
 
     /// The latest look that is as old as this, or that of the manager's beginning.
     fn look_before(&self, at: u64) -> Look {
-        let looks = locked(&self.looks);
+        let looks = self.looks.lock();
         looks.iter().rev().find(|look| look.at <= at).copied().unwrap_or(Look { at: 0, grants: 0, waited: 0 })
     }
 }
@@ -414,7 +409,7 @@ mod tests {
     fn looks_are_forgotten() {
         let window = minute();
         (1..10_000).for_each(|second| window.look(second, second * SECOND));
-        assert!(locked(&window.looks).len() <= SLOTS + 2);
+        assert!(window.looks.lock().len() <= SLOTS + 2);
         assert_eq!(window.recent(10_000, 10_000 * SECOND).immediate / 10, 6);
     }
 

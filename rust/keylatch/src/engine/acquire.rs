@@ -216,14 +216,22 @@ impl Core {
     /// If so, it counts for each of them. No waiter stays in the queue for more than `overtake_limit` of these walks.
     fn may_join_readers(&self, entry: &Entry, priority: u8) -> bool {
         let overtaken = |waiter: &Waiter| waiter.overtaken.load(Ordering::Relaxed);
+        let count = |waiter: &Waiter, times| waiter.overtaken.store(times, Ordering::Relaxed);
         let lets_pass =
             |waiter: &Waiter| waiter.asking().priority <= priority && overtaken(waiter) < self.config.overtake_limit;
-        let queue = self.queue(entry);
-        let joins = entry.word().readers() > 0 && queue.iter().all(|(_, waiter)| lets_pass(waiter));
-        if joins {
-            queue.iter().for_each(|(_, waiter)| waiter.overtaken.store(overtaken(waiter) + 1, Ordering::Relaxed));
+        if entry.word().readers() == 0 {
+            return false;
         }
-        joins
+        let queue = self.queue(entry);
+        for (passed, (_, waiter)) in queue.iter().enumerate() {
+            if !lets_pass(waiter) {
+                // It passed none.
+                queue.iter().take(passed).for_each(|(_, waiter)| count(waiter, overtaken(waiter) - 1));
+                return false;
+            }
+            count(waiter, overtaken(waiter) + 1);
+        }
+        true
     }
 
     /// Queues the request. The waiter may have the lock when this returns.
@@ -297,4 +305,38 @@ pub(crate) fn take(entry: &Entry, mode: Mode, record: u32) -> Option<Word> {
         }
     }
     None
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::{FastObjectLockManager, LockConfig, LockRequest};
+    use std::future::{Future, IntoFuture};
+    use std::task::{Context, Waker};
+
+    #[test]
+    fn refused_reader_has_passed_no_waiter() {
+        let config = LockConfig { fairness: Fairness::ReaderFirst, overtake_limit: 1, ..LockConfig::default() };
+        let locks = FastObjectLockManager::with_config(config).unwrap();
+        let (read, write) = (LockRequest::read(("b", "o")), LockRequest::write(("b", "o")));
+        let held = locks.lock(read).blocking().unwrap();
+        // The second passes the first, which no other may pass then.
+        let mut waits = [0, 1].map(|priority| Box::pin(locks.lock(write.priority(priority)).into_future()));
+        for wait in &mut waits {
+            assert!(wait.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        }
+        for _ in 0..3 {
+            assert!(locks.lock(read.priority(1)).try_now().is_err());
+        }
+        let mut overtaken = Vec::new();
+        locks.core().waiters.for_each(|_, waiter| {
+            if waiter.phase().is_queued() {
+                overtaken.push((waiter.asking().priority, waiter.overtaken.load(Ordering::Relaxed)));
+            }
+        });
+        overtaken.sort_unstable();
+        assert_eq!(overtaken, [(0, 1), (1, 0)]);
+        drop((waits, held));
+        assert!(locks.lock(write).try_now().is_ok());
+    }
 }

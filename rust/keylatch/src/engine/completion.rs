@@ -79,13 +79,8 @@ impl Core {
         answer: impl FnOnce(Ticket, Result<Grant, LockError>) + Send + 'static,
     ) -> Result<Option<Ticket>, LockError> {
         let limit = self.decided(limit);
-        if self.has_no_time(limit) {
-            return self.try_upgrade(grant).map(|()| None).map_err(|error| match self.key_and_mode(grant) {
-                Ok((key, _)) => self.as_timeout(error, limit, self.hash(&key.as_ref())),
-                Err(lost) => lost,
-            });
-        }
-        let deadline = self.deadline(limit);
+        let has_time = !self.has_no_time(limit);
+        let deadline = if has_time { self.deadline(limit) } else { None };
         let core = Arc::clone(self);
         let completion_fn: CompletionFn = Box::new(move |waiter| {
             let ticket = core.waiters.get(waiter).ticket(waiter);
@@ -94,16 +89,29 @@ impl Core {
             // As in `completion_fn`.
             core.forget_moments(deadline, look, ticket);
             let upgraded = core.upgrade_ended(grant, ended, limit);
+            let upgraded = upgraded.map_err(|error| core.upgrade_as_timeout(error, limit));
             if upgraded.is_err() {
                 core.detach(grant);
             }
             answer(ticket, upgraded.map(|()| grant));
         });
-        let queued = self.begin_upgrade(grant, Delivery::Completion(Arc::clone(completions), completion_fn))?;
+        let delivery = Delivery::Completion(Arc::clone(completions), completion_fn);
+        let queued = match has_time {
+            true => self.begin_upgrade(grant, delivery),
+            false => self.begin_to_try_upgrade(grant, || delivery),
+        };
+        let queued = queued.map_err(|error| self.upgrade_as_timeout(error, limit))?;
         Ok(queued.map(|(ticket, _)| {
             self.keep_time_of(ticket, deadline);
             ticket
         }))
+    }
+
+    /// As `as_timeout`, for an upgrade.
+    fn upgrade_as_timeout(&self, error: LockError, limit: Limit) -> LockError {
+        let LockError::WouldBlock { key, .. } = &error else { return error };
+        let hash = self.hash(&key.as_ref());
+        self.as_timeout(error, limit, hash)
     }
 
     fn completion_fn(

@@ -71,30 +71,35 @@ impl Core {
     }
 
     /// Turns a shared hold into an exclusive one, if it is the only hold now.
-    pub(crate) fn try_upgrade(&self, grant: Grant) -> Result<(), LockError> {
-        let Some((index, entry)) = self.to_upgrade(grant)? else { return Ok(()) };
-        let Some(shard) = self.upgrade_or_lock(grant, (index, entry))? else { return Ok(()) };
-        let owner = self.records.get(grant.index()).owner();
-        if self.shares_alone(owner, (index, entry)) && self.may_try_tier(&shard, index, entry) {
-            drop(shard);
-            return self.try_upgrade_tier(grant);
-        }
-        let key = entry.key(self.table.arena());
-        Err(LockError::WouldBlock { key, holders: self.holders_beside(index, entry, grant.index()) })
-    }
-
-    /// Upgrades the only hold of this process if no other process shares the key.
     ///
-    /// Sleeps until the tier has answered.
-    #[cold]
-    fn try_upgrade_tier(&self, grant: Grant) -> Result<(), LockError> {
-        match self.begin_upgrade_or_try(grant, Delivery::Thread, true)? {
+    /// Under a tier it sleeps until that has answered.
+    pub(crate) fn try_upgrade(&self, grant: Grant) -> Result<(), LockError> {
+        match self.begin_to_try_upgrade(grant, || Delivery::Thread)? {
             None => Ok(()),
             Some((ticket, hash)) => {
                 let ended = self.wait_blocking(self.local(), ticket.index(), hash, None);
                 self.upgrade_ended(grant, ended, Limit::Never)
             }
         }
+    }
+
+    /// Upgrades immediately, and returns `None`, or queues for the tier's answer.
+    ///
+    /// It fails if another thread of this process shares the lock.
+    pub(crate) fn begin_to_try_upgrade(
+        &self,
+        grant: Grant,
+        delivery: impl FnOnce() -> Delivery,
+    ) -> Result<Option<(Ticket, u64)>, LockError> {
+        let Some((index, entry)) = self.to_upgrade(grant)? else { return Ok(None) };
+        let Some(shard) = self.upgrade_or_lock(grant, (index, entry))? else { return Ok(None) };
+        let owner = self.records.get(grant.index()).owner();
+        if self.shares_alone(owner, (index, entry)) && self.may_try_tier(&shard, index, entry) {
+            drop(shard);
+            return self.begin_upgrade_or_try(grant, delivery(), true);
+        }
+        let key = entry.key(self.table.arena());
+        Err(LockError::WouldBlock { key, holders: self.holders_beside(index, entry, grant.index()) })
     }
 
     /// Shares the lock again if the tier does not vouch for the upgrade.

@@ -494,9 +494,11 @@ impl Core {
 }
 
 /// Informs the tier of what a permit that is about to end leaves over.
+///
+/// A panic there does not keep the permit from its end.
 fn end_permit(tier: &dyn Tier, ended: Ended) -> PermitId {
     if ended.unreported {
-        tier.death_unreported(ended.id);
+        without_panic(|| tier.death_unreported(ended.id));
     }
     ended.id
 }
@@ -515,9 +517,12 @@ impl std::fmt::Debug for DueCall {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use crate::sync::Mutex;
     use crate::tier::{Effort, Fences, Term, TierEvents};
-    use crate::{FastObjectLockManager, LockConfig};
+    use crate::{FastObjectLockManager, LockConfig, LockRequest, Submitted};
     use std::sync::atomic::AtomicBool;
+
+    const GRANTED: Answer = Answer::Granted { fences: Fences { first: 1, count: 100 }, previous_died: false };
 
     /// Panics in its first ask, and grants all that come after.
     #[derive(Debug, Default)]
@@ -529,7 +534,7 @@ mod tests {
         }
         fn ask(&self, _: &[Ask<'_>], _: Effort, answers: &mut [Answer]) {
             assert!(self.0.swap(true, Ordering::Relaxed), "on purpose");
-            answers.fill(Answer::Granted { fences: Fences { first: 1, count: 100 }, previous_died: false });
+            answers.fill(GRANTED);
         }
         fn withdraw(&self, _: PermitId) {}
         fn give_back(&self, _: PermitId) {}
@@ -543,10 +548,116 @@ mod tests {
     #[test]
     fn panic_in_an_ask_fails_the_request() {
         let locks = FastObjectLockManager::with_tier(LockConfig::default(), Arc::<Clumsy>::default()).unwrap();
-        let write = crate::LockRequest::write(("b", "o"));
+        let write = LockRequest::write(("b", "o"));
         let failed = locks.lock(write).blocking().unwrap_err();
         assert!(matches!(failed, LockError::Tier { .. }), "{failed}");
         drop(locks.lock(write).blocking().expect("it is asked for anew"));
+        assert_eq!(locks.get_metrics().shard_metrics.holders, 0);
+    }
+
+    /// Answers when the test says so, and panics in every call that returns nothing.
+    #[derive(Debug, Default)]
+    struct Slow {
+        events: Mutex<Option<Arc<dyn TierEvents>>>,
+        asked: Mutex<Vec<PermitId>>,
+        given_back: Mutex<Vec<PermitId>>,
+    }
+
+    impl Slow {
+        /// Returns the number of the last ask or upgrade.
+        fn last(&self) -> PermitId {
+            *self.asked.lock().last().expect("it was asked")
+        }
+
+        fn answer(&self, id: PermitId, answer: Answer) {
+            let events = self.events.lock().clone().expect("attached");
+            events.answered(id, answer);
+        }
+    }
+
+    impl Tier for Slow {
+        fn attach(&self, events: Arc<dyn TierEvents>) -> Result<Term, TierError> {
+            *self.events.lock() = Some(events);
+            Ok(Term(0))
+        }
+        fn ask(&self, asks: &[Ask<'_>], _: Effort, _: &mut [Answer]) {
+            self.asked.lock().extend(asks.iter().map(|ask| ask.id));
+        }
+        fn withdraw(&self, _: PermitId) {
+            panic!("on purpose");
+        }
+        fn death_unreported(&self, _: PermitId) {
+            panic!("on purpose");
+        }
+        fn give_back(&self, id: PermitId) {
+            self.given_back.lock().push(id);
+            panic!("on purpose");
+        }
+        fn downgrade(&self, _: PermitId) {
+            panic!("on purpose");
+        }
+        fn upgrade(&self, id: PermitId, _: Term, _: Effort) -> Answer {
+            self.asked.lock().push(id);
+            Answer::Pending
+        }
+        fn detach(&self) {}
+    }
+
+    fn slow() -> (FastObjectLockManager, Arc<Slow>) {
+        let tier = Arc::<Slow>::default();
+        (FastObjectLockManager::with_tier(LockConfig::default(), tier.clone()).unwrap(), tier)
+    }
+
+    #[test]
+    fn panic_in_a_withdrawal_leaves_the_key_usable() {
+        let (locks, tier) = slow();
+        let write = LockRequest::write(("b", "o"));
+        let late = locks.lock(write.timeout(Duration::from_millis(1))).blocking().unwrap_err();
+        assert!(matches!(late, LockError::Timeout { .. }), "{late}");
+        // The ask is in the tier's line still.
+        tier.answer(tier.last(), GRANTED);
+        drop(locks.lock(write).blocking().expect("it is permitted"));
+        assert_eq!(tier.asked.lock().len(), 1);
+        assert_eq!(locks.get_metrics().shard_metrics.holders, 0);
+    }
+
+    #[test]
+    fn panic_about_a_death_gives_the_permit_back() {
+        let (locks, tier) = slow();
+        let late = locks.lock(LockRequest::write(("b", "o")).timeout(Duration::from_millis(1))).blocking();
+        assert!(late.is_err());
+        let id = tier.last();
+        tier.answer(id, Answer::Granted { fences: Fences { first: 1, count: 100 }, previous_died: true });
+        let events = tier.events.lock().clone().expect("attached");
+        events.recalled(id, Mode::Exclusive);
+        assert_eq!(*tier.given_back.lock(), [id]);
+    }
+
+    /// A queue of completions never blocks the thread that asks.
+    #[test]
+    fn queued_upgrade_without_time_asks_the_tier() {
+        let (locks, tier) = slow();
+        let queue = Arc::new(locks.completion_queue().unwrap());
+        let Ok(Submitted::Waiting(_)) = locks.lock(LockRequest::read(("b", "o"))).with_queue(&queue, 1) else {
+            panic!("the tier answers later")
+        };
+        tier.answer(tier.last(), GRANTED);
+        let grant = queue.next(None).unwrap().expect("answered").result.unwrap().into_grant();
+        for (answer, upgraded) in [(Answer::Busy, false), (GRANTED, true)] {
+            let (sender, posted) = std::sync::mpsc::channel();
+            let (asking, arrivals) = (locks.clone(), Arc::clone(&queue));
+            std::thread::spawn(move || {
+                let _ = sender.send(asking.upgrade_with_queue(grant, Some(Duration::ZERO), &arrivals, 2));
+            });
+            let ticket = posted.recv_timeout(Duration::from_secs(60)).expect("it does not block").unwrap();
+            assert!(ticket.is_some(), "the tier answers later");
+            tier.answer(tier.last(), answer);
+            match queue.next(None).unwrap().expect("answered").result {
+                Ok(held) => assert_eq!((held.into_grant(), upgraded), (grant, true)),
+                Err(error) => assert!(matches!(error, LockError::Timeout { .. }) && !upgraded, "{error}"),
+            }
+        }
+        locks.release(grant).unwrap();
         assert_eq!(locks.get_metrics().shard_metrics.holders, 0);
     }
 }

@@ -112,6 +112,19 @@ func TestEtcdManagersExclude(t *testing.T) {
 	ok(t, guard.Unlock())
 }
 
+func TestEtcdBatch(t *testing.T) {
+	one, two := etcdManager(t, "go-batch", time.Minute), etcdManager(t, "go-batch", time.Minute)
+	wanted := []Item{{Key{Object: "a"}, Exclusive}, {Key{Object: "b"}, Shared}, {sharedCat, Exclusive}}
+	batch := must(one.LockMany(background, wanted))(t)
+	_, err := two.LockMany(background, wanted, WithTimeout(0))
+	wants(t, err, ErrTimeout)
+	ok(t, batch.Unlock())
+	batch = must(two.LockMany(background, wanted))(t)
+	_, err = one.TryLock(sharedCat)
+	wants(t, err, ErrWouldBlock)
+	ok(t, batch.Unlock())
+}
+
 func TestEtcdHoldsOfBothManagers(t *testing.T) {
 	one, two := etcdManager(t, "go-listed", time.Minute), etcdManager(t, "go-listed", time.Minute)
 	guard := must(one.Lock(background, sharedCat, WithOwner("indexer")))(t)

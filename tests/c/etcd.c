@@ -198,6 +198,13 @@ static void two_managers(void)
                                     {keylatch_key_of("photos", "b"), KEYLATCH_SHARED, 0},
                                     {cat, KEYLATCH_EXCLUSIVE, 0}};
     uint64_t grants[3];
+    /* A batch without time waits for the servers' answer, not for a lock. */
+    OK(keylatch_acquire_batch(two, items, 2, 0, NULL, grants, NULL));
+    OK(keylatch_release(two, grants[0]));
+    OK(keylatch_release(two, grants[1]));
+    grant = held(one, KEYLATCH_EXCLUSIVE);
+    CHECK_STATUS(KEYLATCH_ETIMEOUT, keylatch_acquire_batch(two, items, 3, 0, NULL, grants, NULL));
+    OK(keylatch_release(one, grant));
     OK(keylatch_acquire_batch(two, items, 3, 60 * SECOND, NULL, grants, NULL));
     CHECK_STATUS(KEYLATCH_EWOULDBLOCK, keylatch_try(one, &cat, KEYLATCH_SHARED, NULL, &other));
     pthread_t thread;

@@ -20,7 +20,9 @@ use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::ptr::NonNull;
-use std::task::{Context, Poll, Waker};
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
 use std::time::Duration;
 
 /// One lock of a batch. This struct will never change.
@@ -291,7 +293,7 @@ unsafe fn acquire_batch_slow(
         };
         let batch = order.iter().fold(batch, |batch, first| batch.add(first.key, first.mode));
         let held = match timeout_ns {
-            0 => once(manager.locks.acquire_locks_batch(batch)),
+            0 => without_time(manager.locks.acquire_locks_batch(batch)),
             _ => manager.locks.acquire_locks_batch_blocking(batch),
         }?;
         let mut missing = held.missing().iter().map(|(key, why)| (key.clone(), why.code())).peekable();
@@ -323,13 +325,29 @@ unsafe fn acquire_batch_slow(
     })
 }
 
-/// Polls once.
+/// Waits for what a batch without time waits for: the answer of a tier.
 ///
-/// A thread polls for some microseconds whether a lock is about to be free, even if it has no time.
-fn once<T>(batch: impl Future<Output = T>) -> T {
-    match pin!(batch).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(answer) => answer,
-        Poll::Pending => unreachable!("a request whose time is over does not wait"),
+/// A thread polls for some microseconds whether a lock is about to be free, even if it has no time. A future does not.
+fn without_time<T>(batch: impl Future<Output = T>) -> T {
+    let mut batch = pin!(batch);
+    if let Poll::Ready(answer) = batch.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        return answer;
+    }
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    loop {
+        match batch.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(answer) => return answer,
+            Poll::Pending => thread::park(),
+        }
+    }
+}
+
+/// Wakes a thread that waits for an answer.
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
     }
 }
 

@@ -19,6 +19,7 @@ use crate::options::{
 use crate::owner::KeptOwner;
 use crate::queue::{Continuation, keylatch_completion, keylatch_queue};
 use crate::refusal::{Failure, invalid, null};
+use crate::section::Section;
 use crate::status::{KEYLATCH_EHANDLE, KEYLATCH_OK};
 use keylatch::{
     Completion, FastObjectLockManager, LockError, LockRequest, Mode, ObjectKey, OwnedLockGuard, Submitted, Ticket,
@@ -112,6 +113,7 @@ pub unsafe extern "C" fn keylatch_acquire_batch_queue(
         let to = Arrays { grants, statuses };
         to.check(count)?;
         let batch = read.later(&manager, to);
+        let _section = Section::begin();
         // Held meanwhile: the first result may be fetched before its ticket is noted.
         let mut waiting = queue.continuations.lock().unwrap_or_else(PoisonError::into_inner);
         let mut state = batch.state();
@@ -372,6 +374,7 @@ impl LaterBatch {
 
     /// Begins a batch with a callback: its ticket, or 0 if it has ended.
     fn begin(self: &Arc<Self>, requests: &InParts, tell: &Tell) -> Result<u64, Failure> {
+        let _section = Section::begin();
         let mut state = self.state();
         let step = self.go_on(&mut state, |request| self.ask_back(request, tell));
         match step {
@@ -395,12 +398,14 @@ impl LaterBatch {
 
     /// A part has been answered, on the thread of the callbacks.
     fn called_back(self: &Arc<Self>, result: Result<OwnedLockGuard, LockError>, tell: &Tell) {
+        let section = Section::begin();
         let mut state = self.state();
         let step = match self.part_ended(&mut state, result) {
             Err(error) => Step::Ended(Err(error)),
             Ok(()) => self.go_on(&mut state, |request| self.ask_back(request, tell)),
         };
         drop(state);
+        drop(section);
         let Step::Ended(result) = step else { return };
         let status = status_of(self.write(result));
         let tell = tell.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -410,6 +415,7 @@ impl LaterBatch {
     /// Takes in an answer on a fetching thread; `None` if the batch waits on.
     fn fetched(self: Arc<Self>, queue: &keylatch_queue, answer: Completion) -> Option<keylatch_completion> {
         let Completion { token, result, .. } = answer;
+        let _section = Section::begin();
         // In this order as where it began.
         let mut waiting = queue.continuations.lock().unwrap_or_else(PoisonError::into_inner);
         let mut state = self.state();

@@ -15,6 +15,7 @@ use crate::manager::{self, KEYLATCH_NEVER, keylatch_manager};
 use crate::options::{KEYLATCH_WAIT_DEFAULT, KEYLATCH_WAIT_FOREVER, ttl_of};
 use crate::queue::keylatch_queue;
 use crate::refusal::{Failure, null};
+use crate::section::after_section;
 use crate::status::{KEYLATCH_EBUFFER, KEYLATCH_EHANDLE, KEYLATCH_OK};
 use keylatch::{Grant, LockError, Lost};
 use std::ffi::c_void;
@@ -437,7 +438,7 @@ pub unsafe extern "C" fn keylatch_on_lost(
                 _ => KEYLATCH_LOST_FORCED,
             };
             // SAFETY: the caller gave the function for this pointer.
-            kept.call(|user_data| unsafe { callback(user_data, grant, why) });
+            after_section(move || kept.call(|user_data| unsafe { callback(user_data, grant, why) }));
         };
         manager.locks.on_lost(grant_of(grant)?, listener)?;
         Ok(())

@@ -28,6 +28,7 @@ mod handed;
 mod handle;
 mod last_error;
 mod refusal;
+mod section;
 
 pub mod status;
 

@@ -12,6 +12,7 @@ use crate::handle::{self, Kind, Mark};
 use crate::manager::{self, handed_out, keylatch_manager};
 use crate::options::{KEYLATCH_WAIT_DEFAULT, KEYLATCH_WAIT_FOREVER};
 use crate::refusal::{Failure, null};
+use crate::section::Section;
 use crate::status::{KEYLATCH_ECLOSED, KEYLATCH_EHANDLE, KEYLATCH_ESYSTEM, KEYLATCH_ETIMEOUT, KEYLATCH_EWOULDBLOCK};
 use keylatch::{Completion, CompletionQueue, Grant, RequestTurn};
 use std::collections::HashMap;
@@ -96,6 +97,7 @@ impl keylatch_queue {
         turn: RequestTurn,
         ask: impl FnOnce() -> Result<Handed, Failure>,
     ) -> Result<Handed, Failure> {
+        let _section = Section::begin();
         // Held meanwhile: the result may be fetched before its ticket is noted.
         let mut numbered = self.numbered.lock().unwrap_or_else(PoisonError::into_inner);
         let handed = ask()?;

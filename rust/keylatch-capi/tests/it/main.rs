@@ -4,6 +4,7 @@ mod abi;
 mod claim_scenarios;
 mod ending_threads;
 mod inspecting;
+mod lost_within;
 mod scenario;
 mod scenarios;
 #[path = "../../../keylatch/tests/tier_hub/mod.rs"]

@@ -218,6 +218,78 @@ func TestRWMutexIsAloneWhileKeysAreForgotten(t *testing.T) {
 	}
 }
 
+// Those who lost the lock do not release that of the next holder, also where all share one value.
+func TestRWMutexAfterARevocation(t *testing.T) {
+	m := newTest(t, Options{})
+	key := Key{Bucket: "b"}
+	revoke := func() { must(m.ForceRelease(Filter{Key: &key}))(t) }
+	lost := func(unlock func()) {
+		t.Helper()
+		defer func() {
+			t.Helper()
+			if err, _ := recover().(error); !errors.Is(err, ErrNotHeld) {
+				t.Errorf("unlocking what was revoked: %v", err)
+			}
+		}()
+		unlock()
+	}
+	lock := m.RWMutex(key)
+	for _, mode := range []struct {
+		lock, unlock func()
+		try          func() bool
+	}{
+		{lock.Lock, lock.Unlock, lock.TryRLock},
+		{lock.RLock, lock.RUnlock, lock.TryLock},
+	} {
+		// Two lose it, one after the other, before a third has it.
+		mode.lock()
+		revoke()
+		mode.lock()
+		revoke()
+		mode.lock()
+		for range 2 {
+			lost(mode.unlock)
+			if mode.try() {
+				t.Fatal("the lock of another holder was released")
+			}
+		}
+		mode.unlock()
+	}
+	// Each value has its own back, in whatever order they unlock.
+	other := m.RWMutex(key)
+	lock.Lock()
+	revoke()
+	other.Lock()
+	other.Unlock()
+	lost(lock.Unlock)
+	lock.RLock()
+	revoke()
+	other.RLock()
+	other.RUnlock()
+	lost(lock.RUnlock)
+	// The one that lost it is noted only after the next holder is.
+	for mode, unlock := range map[Mode]func(){Exclusive: lock.Unlock, Shared: lock.RUnlock} {
+		late := must(m.Acquire(background, key, mode))(t)
+		revoke()
+		next := must(m.Acquire(background, key, mode))(t)
+		m.mutexes.took(lock, mode, next)
+		m.mutexes.took(lock, mode, late)
+		lost(unlock)
+		if !m.isValid(next) {
+			t.Fatalf("%v: the lock of the next holder was released", mode)
+		}
+		unlock()
+	}
+	empty(t, m)
+	if m.mutexes.idle.Load() != 1 {
+		t.Fatal("the key is not seen to be free")
+	}
+	m.mutexes.dropIdle()
+	if len(m.mutexes.keys) != 0 {
+		t.Fatalf("%v is left", m.mutexes.keys)
+	}
+}
+
 func TestRWMutex(t *testing.T) {
 	m := newTest(t, Options{})
 	lock, same := m.RWMutex(Key{Bucket: "b"}), m.RWMutex(Key{Bucket: "b"})

@@ -88,6 +88,7 @@ func (m *Manager) revoke(how question, filter *Filter) ([]Holder, error) {
 	if m.freed.Load() {
 		return nil, ErrClosed
 	}
+	m.mutexes.revoking.Store(true)
 	revoked, err := m.list(how, filter)
 	m.afterRevoking()
 	return revoked.holders, err

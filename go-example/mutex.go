@@ -11,14 +11,15 @@ import (
 // wanted. Two of the same manager and key are the same lock: what was locked by one may be unlocked by the other. It makes
 // no guards, and so nothing notices when it is forgotten while it is held. It must not be copied.
 //
-// Like those of package sync its methods panic on misuse: unlocking what is not locked, or a closed manager.
+// Like those of package sync its methods panic on misuse: unlocking what is not locked, or a closed manager. Those who lost
+// the lock to [Manager.ForceRelease] panic with [ErrNotHeld] when they unlock, and the next holder keeps it. Nothing says
+// which goroutine unlocks. So of those who share a value the first to unlock is taken for the one that lost the lock: the
+// lock may be held for too long then, not too briefly. Where each has a value, each has to unlock by its own.
 type RWMutex struct {
 	manager *Manager
 	key     Key
 	// pin is that of the key, or nil.
 	pin *PinnedKey
-	// writer is the exclusive grant that this value took last; the goroutine that holds the lock may touch it.
-	writer Grant
 	// grants is where this value found those of its key last. They may be dropped since.
 	grants atomic.Pointer[mutexGrants]
 }
@@ -35,22 +36,35 @@ type mutexes struct {
 	idle atomic.Int64
 	// inUse is how many keys had a grant when those without were dropped last.
 	inUse atomic.Int64
+	// revoking says that locks of the manager have been revoked, or are about to be.
+	revoking atomic.Bool
 }
 
 // mutexGrants are those of one key.
 type mutexGrants struct {
-	mutex  sync.Mutex
-	writer Grant
-	// revoked are exclusive grants of which only the values know that took them: another came before they were unlocked.
-	revoked []Grant
-	// readers are the shared grants: any of them is as good as another to a reader that leaves.
-	readers []Grant
+	mutex sync.Mutex
+	// writers are the exclusive grants, readers the shared ones. What was revoked stays until it is unlocked, and comes
+	// before what was granted later.
+	writers, readers []mutexGrant
 	// dropped says that the manager has forgotten these; they are empty for good.
 	dropped bool
+	// first is room for a writer: most keys never have more.
+	first [1]mutexGrant
 }
 
-func (g *mutexGrants) empty() bool {
-	return g.writer == 0 && len(g.readers) == 0 && len(g.revoked) == 0
+// mutexGrant is a grant and the value that took it.
+type mutexGrant struct {
+	grant Grant
+	by    *RWMutex
+}
+
+func (g *mutexGrants) empty() bool { return len(g.writers) == 0 && len(g.readers) == 0 }
+
+func (g *mutexGrants) of(mode Mode) *[]mutexGrant {
+	if mode == Exclusive {
+		return &g.writers
+	}
+	return &g.readers
 }
 
 // locked returns the grants of a value's key with their mutex locked.
@@ -70,6 +84,7 @@ func (h *mutexes) locked(l *RWMutex) *mutexGrants {
 			h.keys = make(map[Key]*mutexGrants)
 		}
 		grants = new(mutexGrants)
+		grants.writers = grants.first[:0]
 		h.keys[l.key] = grants
 		h.idle.Add(1)
 	}
@@ -85,30 +100,26 @@ func (h *mutexes) took(l *RWMutex, mode Mode, grant Grant) {
 	if grants.empty() {
 		h.idle.Add(-1)
 	}
-	if mode == Exclusive {
-		if grants.writer != 0 {
-			grants.revoked = append(grants.revoked, grants.writer)
-		}
-		grants.writer = grant
-	} else {
-		grants.readers = append(grants.readers, grant)
+	held := grants.of(mode)
+	at := len(*held)
+	if at != 0 && h.revoking.Load() && !l.manager.isValid(grant) {
+		// It was revoked before it came here, and a later one may be here.
+		at = 0
 	}
+	*held = slices.Insert(*held, at, mutexGrant{grant, l})
 }
 
-// give forgets a grant and returns it: the exclusive one, or one of the shared ones. It is 0 if there is none, and mine if
-// that was revoked, so that a holder that lost the lock does not release that of the next one.
-func (h *mutexes) give(l *RWMutex, mode Mode, mine Grant) Grant {
+// give forgets a grant and returns it: the oldest that the value took, or else the oldest. It is 0 if there is none. Those
+// that were revoked are older than those that are held, so that a holder that lost the lock does not release that of the
+// next one.
+func (h *mutexes) give(l *RWMutex, mode Mode) Grant {
 	grants := h.locked(l)
 	before := grants.empty()
 	var grant Grant
-	if mode == Exclusive {
-		if at := slices.Index(grants.revoked, mine); at >= 0 {
-			grant, grants.revoked = mine, slices.Delete(grants.revoked, at, at+1)
-		} else {
-			grant, grants.writer = grants.writer, 0
-		}
-	} else if last := len(grants.readers) - 1; last >= 0 {
-		grant, grants.readers = grants.readers[last], grants.readers[:last]
+	if held := grants.of(mode); len(*held) != 0 {
+		at := max(0, slices.IndexFunc(*held, func(of mutexGrant) bool { return of.by == l }))
+		grant = (*held)[at].grant
+		*held = slices.Delete(*held, at, at+1)
 	}
 	freed := !before && grants.empty()
 	grants.mutex.Unlock()
@@ -153,14 +164,14 @@ func (l *RWMutex) Lock() {
 	if err != nil {
 		panic(err)
 	}
-	l.wrote(grant)
+	l.manager.mutexes.took(l, Exclusive, grant)
 }
 
 // TryLock takes the key exclusively if it is free.
 func (l *RWMutex) TryLock() bool {
 	grant, err := l.manager.tryAcquire(l.pin, &l.key, Exclusive, nil)
 	if err == nil {
-		l.wrote(grant)
+		l.manager.mutexes.took(l, Exclusive, grant)
 		return true
 	}
 	if !Is(err, ErrWouldBlock) {
@@ -169,16 +180,9 @@ func (l *RWMutex) TryLock() bool {
 	return false
 }
 
-func (l *RWMutex) wrote(grant Grant) {
-	l.writer = grant
-	l.manager.mutexes.took(l, Exclusive, grant)
-}
-
 // Unlock ends the exclusive hold.
 func (l *RWMutex) Unlock() {
-	grant := l.manager.mutexes.give(l, Exclusive, l.writer)
-	l.writer = 0
-	if err := l.manager.Release(grant); err != nil {
+	if err := l.manager.Release(l.manager.mutexes.give(l, Exclusive)); err != nil {
 		panic(err)
 	}
 }
@@ -207,7 +211,7 @@ func (l *RWMutex) TryRLock() bool {
 
 // RUnlock ends one shared hold.
 func (l *RWMutex) RUnlock() {
-	if err := l.manager.Release(l.manager.mutexes.give(l, Shared, 0)); err != nil {
+	if err := l.manager.Release(l.manager.mutexes.give(l, Shared)); err != nil {
 		panic(err)
 	}
 }

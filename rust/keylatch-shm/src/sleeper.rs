@@ -56,6 +56,12 @@ pub(crate) fn rings(bell: &AtomicU32) -> u32 {
     bell.load(Ordering::SeqCst) / ONE_RING
 }
 
+#[cfg(all(test, not(loom)))]
+thread_local! {
+    /// What a test does right before this thread's next announcement.
+    pub(crate) static BEFORE_NEXT: std::cell::Cell<Option<Box<dyn FnOnce()>>> = const { std::cell::Cell::new(None) };
+}
+
 /// That a request is about to sleep on a bell.
 ///
 /// Its owner looks at the lock once more before it sleeps.
@@ -66,6 +72,10 @@ pub(crate) struct Announced<'b> {
 
 impl<'b> Announced<'b> {
     pub(crate) fn new(bell: &'b AtomicU32) -> Self {
+        #[cfg(all(test, not(loom)))]
+        if let Some(change) = BEFORE_NEXT.take() {
+            change();
+        }
         // Pairs with: the load of a ringer.
         Self { bell, seen: announced(bell.fetch_add(1, Ordering::SeqCst)) }
     }

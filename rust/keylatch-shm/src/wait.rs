@@ -389,7 +389,37 @@ mod tests {
     use super::*;
     use crate::change::{revocation, revoked};
     use crate::{LockRequest, SharedTable, TableConfig};
+    use std::sync::Barrier;
     use std::sync::atomic::AtomicBool;
+
+    #[test]
+    fn sleeper_looks_once_more() {
+        let path = std::env::temp_dir().join(format!("keylatch-looks-{}", std::process::id()));
+        let open = || SharedTable::open(&path, &TableConfig::default().keys(8).members(2)).expect("a table");
+        let (one, two) = (open(), open());
+        let meet = Arc::new(Barrier::new(2));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let writes = one.lock(LockRequest::write(("photos", "cat.jpg"))).now().expect("free");
+                meet.wait();
+                meet.wait();
+                drop(writes);
+                meet.wait();
+            });
+            meet.wait();
+            let met = meet.clone();
+            // The writer leaves after the request looked, and sees no sleeper.
+            sleeper::BEFORE_NEXT.set(Some(Box::new(move || {
+                met.wait();
+                met.wait();
+            })));
+            let key = two.prepare(("photos", "cat.jpg")).expect("a key");
+            let held = key.acquire_while(Mode::Exclusive, "", None, &mut || true).expect("sound");
+            assert!(held.is_some());
+        });
+        assert_eq!(two.core().rechecks.load(Ordering::Relaxed), 0, "it slept beside a free lock");
+        std::fs::remove_file(&path).expect("it is there");
+    }
 
     #[test]
     fn name_of_revoked_request_has_a_record() {

@@ -112,8 +112,13 @@ func TestRemoteLockScenarios(t *testing.T) {
 				}
 			}
 			left, _ := story["left"].(map[string]any)
-			if holders := fields(left).number("holders"); len(s.rows("locks")) != int(holders) {
-				t.Errorf("%v are left", s.rows("locks"))
+			// What ended by its timeout may be granted in that moment; its client gives it back.
+			holders, rows := int(fields(left).number("holders")), s.rows("locks")
+			for begun := time.Now(); len(rows) != holders && time.Since(begun) < time.Minute; {
+				rows = s.rows("locks")
+			}
+			if len(rows) != holders {
+				t.Errorf("%v are left", rows)
 			}
 			for _, guard := range run.guards {
 				_ = guard.Unlock()

@@ -1,8 +1,5 @@
 //! Functions for lost holds that are called while a batch or a queue asks for locks: they may call everything.
 
-// A test in C, written in Rust: every call is of a C function with pointers to what lives through it.
-#![allow(clippy::undocumented_unsafe_blocks)]
-
 use keylatch_capi::acquire::{keylatch_acquire, keylatch_acquire_queue, keylatch_cancel};
 use keylatch_capi::batch::keylatch_batch_item;
 use keylatch_capi::batch_later::{keylatch_acquire_batch_callback, keylatch_acquire_batch_queue};
@@ -43,10 +40,15 @@ struct Test {
     calls: Sender<&'static str>,
 }
 
+// SAFETY: handles of the library are for all threads.
+unsafe impl Sync for Test {}
+
 unsafe extern "C" fn lost(test: *mut c_void, _: u64, _: i32) {
+    // SAFETY: the test that gave the pointer lives for ever.
     let test = unsafe { &*test.cast::<Test>() };
     let (mut cancelled, mut got) = (0, 0_usize);
     let mut results = [keylatch_completion { ticket: 0, token: 0, grant: 0, status: 0, reserved: 0 }; 4];
+    // SAFETY: the handles are live, and so are the arguments until the call returns.
     unsafe {
         // The ticket may be over, and there may be no result: it is enough that both calls return.
         let _ = keylatch_cancel(test.locks, test.ticket.load(Ordering::SeqCst), &raw mut cancelled);
@@ -56,6 +58,7 @@ unsafe extern "C" fn lost(test: *mut c_void, _: u64, _: i32) {
 }
 
 unsafe extern "C" fn ended(test: *mut c_void, status: i32, _: u64) {
+    // SAFETY: the test that gave the pointer lives for ever.
     let test = unsafe { &*test.cast::<Test>() };
     test.calls.send(if status == KEYLATCH_OK { "granted" } else { "refused" }).expect("the test waits");
 }
@@ -63,7 +66,9 @@ unsafe extern "C" fn ended(test: *mut c_void, status: i32, _: u64) {
 /// The test, which lives for ever: a call that hangs uses it. And what it calls.
 fn begin() -> (&'static Test, Receiver<&'static str>) {
     let (mut locks, mut queue) = (null_mut(), null_mut());
+    // SAFETY: the handles are live, and so are the arguments until the call returns.
     assert_eq!(unsafe { keylatch_manager_new(null(), &raw mut locks) }, KEYLATCH_OK);
+    // SAFETY: the handles are live, and so are the arguments until the call returns.
     assert_eq!(unsafe { keylatch_queue_new(locks, &raw mut queue) }, KEYLATCH_OK);
     let (calls, heard) = channel();
     (Box::leak(Box::new(Test { locks, queue, ticket: AtomicU64::new(0), calls })), heard)
@@ -74,6 +79,7 @@ impl Test {
         let options = keylatch_request_options { ttl_ns, ..keylatch_request_options::defaults() };
         let (key, mut grant) = (key(object), 0);
         let (locks, mode) = (self.locks, KEYLATCH_EXCLUSIVE);
+        // SAFETY: the handles are live, and so are the arguments until the call returns.
         let status = unsafe {
             keylatch_acquire(locks, &raw const key, mode, KEYLATCH_WAIT_FOREVER, &raw const options, &raw mut grant)
         };
@@ -85,9 +91,11 @@ impl Test {
     fn hold_overdue(&'static self, object: &'static str) {
         let grant = self.hold(object, 1);
         let this = std::ptr::from_ref(self).cast_mut().cast();
+        // SAFETY: the handles are live, and so are the arguments until the call returns.
         assert_eq!(unsafe { keylatch_on_lost(self.locks, grant, Some(lost), this, None) }, KEYLATCH_OK);
         let mut valid = 1;
         while valid != 0 {
+            // SAFETY: the handles are live, and so are the arguments until the call returns.
             assert_eq!(unsafe { keylatch_is_valid(self.locks, grant, &raw mut valid) }, KEYLATCH_OK);
         }
     }
@@ -97,15 +105,19 @@ impl Test {
         let (first, key, mut grant, mut ticket) = (self.hold("c", 0), key("c"), 0, 0);
         let (locks, queue, mode) = (self.locks, self.queue, KEYLATCH_EXCLUSIVE);
         let (grant, ticket) = (&raw mut grant, &raw mut ticket);
+        // SAFETY: the handles are live, and so are the arguments until the call returns.
         let status = unsafe {
             keylatch_acquire_queue(locks, &raw const key, mode, KEYLATCH_WAIT_FOREVER, null(), queue, 0, grant, ticket)
         };
         assert_eq!(status, KEYLATCH_OK);
+        // SAFETY: the handles are live, and so are the arguments until the call returns.
         assert_eq!(unsafe { keylatch_release(locks, first) }, KEYLATCH_OK);
     }
 
     fn end(&self) {
+        // SAFETY: the handles are live, and so are the arguments until the call returns.
         assert_eq!(unsafe { keylatch_queue_free(self.queue) }, KEYLATCH_OK);
+        // SAFETY: the handles are live, and so are the arguments until the call returns.
         assert_eq!(unsafe { keylatch_manager_free(self.locks) }, KEYLATCH_OK);
     }
 }
@@ -124,6 +136,7 @@ fn lost_in_a_batch_may_cancel_it() {
     let (items, mut ticket) = (items(), 0);
     let grants = Box::leak(Box::new([0_u64; 2]));
     let this = std::ptr::from_ref(test).cast_mut().cast();
+    // SAFETY: the handles are live, and so are the arguments until the call returns.
     let status = unsafe {
         keylatch_acquire_batch_callback(
             test.locks,
@@ -141,6 +154,7 @@ fn lost_in_a_batch_may_cancel_it() {
     };
     assert!(status == KEYLATCH_OK && ticket != 0);
     test.ticket.store(ticket, Ordering::SeqCst);
+    // SAFETY: the handles are live, and so are the arguments until the call returns.
     assert_eq!(unsafe { keylatch_release(test.locks, first) }, KEYLATCH_OK);
     assert_eq!(heard.recv_timeout(LONG), Ok("lost"), "the function hangs");
     assert_eq!(heard.recv_timeout(LONG), Ok("granted"));
@@ -152,9 +166,7 @@ fn calls_lost(ask: fn(&'static Test)) {
     let (test, heard) = begin();
     test.hold_overdue("b");
     test.put_result_in_queue();
-    let at = std::ptr::from_ref(test).expose_provenance();
     std::thread::spawn(move || {
-        let test = unsafe { &*std::ptr::with_exposed_provenance::<Test>(at) };
         ask(test);
         test.calls.send("asked").expect("the test waits");
     });
@@ -168,6 +180,7 @@ fn lost_in_a_batch_for_a_queue_may_drain_it() {
     calls_lost(|test| {
         let (items, mut ticket) = (items(), 0);
         let mut grants = [0_u64; 2];
+        // SAFETY: the handles are live, and so are the arguments until the call returns.
         let status = unsafe {
             keylatch_acquire_batch_queue(
                 test.locks,
@@ -197,10 +210,12 @@ fn lost_in_a_numbered_request_may_drain() {
             reserved: 0,
         };
         let mut owner = null_mut();
+        // SAFETY: the handles are live, and so are the arguments until the call returns.
         let named = unsafe { keylatch_owner_new(test.locks, c"mover".as_ptr(), 5, &raw const session, &raw mut owner) };
         assert_eq!(named, KEYLATCH_OK);
         let options = keylatch_request_options { request_id: 7, owner, ..keylatch_request_options::defaults() };
         let (key, mut grant, mut ticket) = (key("b"), 0, 0);
+        // SAFETY: the handles are live, and so are the arguments until the call returns.
         let status = unsafe {
             keylatch_acquire_queue(
                 test.locks,
@@ -215,6 +230,7 @@ fn lost_in_a_numbered_request_may_drain() {
             )
         };
         assert!(status == KEYLATCH_OK && ticket == 0 && grant != 0);
+        // SAFETY: the handles are live, and so are the arguments until the call returns.
         assert_eq!(unsafe { keylatch_owner_free(owner) }, KEYLATCH_OK);
     });
 }
